@@ -1,0 +1,150 @@
+"""The composition root: builds the objects of one execution environment, once, from its settings.
+
+Nothing is built at import. boto3 clients and connections are made on first use, so that a path that needs none pays for
+none.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from .authorization import Authorizer
+from .credentials import CredentialsCache
+from .observability import Telemetry
+from .queues import Queues
+from .retry import Backoff, Clock, RetryPolicy, SystemClock
+from .settings import WEBHOOK_SCOPE, Settings
+from .sync import CompletionSync
+from .thrive import ThriveClient
+from .tokens import ClientCredentialsFlow, TokenCache
+from .transport import Transport, connection_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from botocore.config import Config
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+
+T = TypeVar("T")
+
+
+class Lazy(Generic[T]):
+    """Makes a thing when it is first asked for, once, whichever thread asks."""
+
+    # One lock for all: boto3's sessions are not safe to build clients from in two threads at once.
+    _lock = threading.RLock()
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        """Give it."""
+        if not self._made:
+            with self._lock:
+                if not self._made:
+                    self._made.append(self._make())
+        return self._made[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What the handler works with."""
+
+    sync: CompletionSync
+    queues: Queues
+    backoff: Backoff
+    telemetry: Telemetry
+    clock: Clock
+    executor: Callable[[], Executor]
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    secrets: Callable[[], SecretsManagerClient] | None = None,
+    sqs: Callable[[], SQSClient] | None = None,
+    ssl_context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+) -> Application:
+    """Build the object graph; the keyword arguments are for tests."""
+    clock = clock or SystemClock()
+    telemetry = Telemetry(settings.service, settings.metrics_namespace)
+    retry = RetryPolicy(clock)
+    executor = Lazy[Executor](lambda: ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="record"))
+    transport = _transport(settings.public_api, settings, Lazy(ssl_context), clock)
+    credentials = CredentialsCache(
+        settings.secret_id, secrets or Lazy(_secrets_client), settings.secret_max_age_seconds, clock, telemetry.count
+    )
+    flow = ClientCredentialsFlow(transport, settings.scope, settings.request_timeout_seconds, clock, telemetry.count)
+    client = ThriveClient(
+        transport,
+        Authorizer(credentials, TokenCache(flow, retry, clock), telemetry.count),
+        settings.request_timeout_seconds,
+        clock,
+        telemetry.count,
+        telemetry.observe_latency,
+    )
+    return Application(
+        sync=CompletionSync(client, retry, executor, clock, telemetry.unexpected),
+        queues=Queues(
+            sqs or Lazy(_sqs_client),
+            settings.dead_letter_queue_url,
+            settings.retry_queue_url,
+            clock,
+            telemetry.problem,
+        ),
+        backoff=Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds),
+        telemetry=telemetry,
+        clock=clock,
+        executor=executor,
+    )
+
+
+def webhook_token_flow(settings: Settings, clock: Clock, count: Callable[[str], None]) -> ClientCredentialsFlow:
+    """Build what asks the user API host for a token with the scope ``api/webhooks``."""
+    transport = _transport(settings.user_api, settings, Lazy(ssl.create_default_context), clock)
+    return ClientCredentialsFlow(transport, WEBHOOK_SCOPE, settings.request_timeout_seconds, clock, count)
+
+
+def _transport(base_url: str, settings: Settings, ssl_context: Callable[[], ssl.SSLContext], clock: Clock) -> Transport:
+    return Transport(lambda: connection_pool(base_url, settings.max_concurrency, ssl_context), clock)
+
+
+def _secrets_client() -> SecretsManagerClient:
+    import boto3  # noqa: PLC0415 - a tenth of a second that an environment without a cold path need not pay
+
+    return boto3.client("secretsmanager", config=_client_config())
+
+
+def _sqs_client() -> SQSClient:
+    import boto3  # noqa: PLC0415
+
+    return boto3.client("sqs", config=_client_config())
+
+
+def _client_config() -> Config:
+    from botocore.config import Config  # noqa: PLC0415
+
+    # Short, so that a service that does not answer costs some seconds and not the invocation.
+    return Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+
+
+@functools.cache
+def application() -> Application:
+    """Give this execution environment's application; built on the first call.
+
+    :raises SettingError: a variable is missing or has a bad value.
+    """
+    return build(Settings.from_env(_environment()))
+
+
+def _environment() -> Mapping[str, str]:
+    return os.environ

@@ -1,0 +1,197 @@
+"""Envelopes: what SQS, EventBridge and SNS wrap around a completion, and how it is taken out again.
+
+A body comes from outside and is read strictly: whatever is wrong with it ends in one rejected message, never in an
+exception, and never in harm to its neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from .completion import Completion
+from .errors import InvalidMessageError, UnsupportedEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# A completion is three short strings; this leaves room for an envelope and for fields that are of no concern here.
+# SQS carries up to 1 MiB.
+MAX_BODY_BYTES = 262_144
+MAX_DEPTH = 64
+
+_MAX_KEYS_NAMED = 20
+_MAX_KEY_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message and what it holds: a completion, or the reason why it holds none.
+
+    ``body`` is the text as received, or a direct EventBridge event as JSON. The fields below it are SQS's own and None
+    for a direct event: ``queue_arn`` of the source queue, ``first_received`` in milliseconds since the epoch, ``group``
+    of a FIFO queue.
+    """
+
+    id: str
+    body: str
+    content: Completion | InvalidMessageError
+    receive_count: int = 1
+    receipt_handle: str | None = None
+    queue_arn: str | None = None
+    first_received: int | None = None
+    group: str | None = None
+
+
+def is_sqs_event(event: object) -> TypeGuard[dict[str, list[dict[str, Any]]]]:
+    """Tell whether this is a batch of SQS records: ``{"Records": [{"eventSource": "aws:sqs", "messageId", …}, …]}``."""
+    if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
+        return False
+    return all(
+        isinstance(record, dict)
+        and record.get("eventSource") == "aws:sqs"
+        and isinstance(record.get("messageId"), str)
+        and record["messageId"] != ""
+        for record in records
+    )
+
+
+def is_eventbridge_event(event: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether this is an EventBridge envelope: it has a ``detail-type`` and a ``detail``."""
+    return isinstance(event, dict) and "detail-type" in event and "detail" in event
+
+
+def unsupported(event: object) -> UnsupportedEventError:
+    """Make the error for any other event. It names the top-level keys, for whoever wired it up, and no values."""
+    if not isinstance(event, dict):
+        return UnsupportedEventError(f"expected SQS records or an EventBridge event, got a {type(event).__name__}")
+    keys = [ascii(str(key)[:_MAX_KEY_LENGTH]) for key in list(event)[:_MAX_KEYS_NAMED]]
+    return UnsupportedEventError(
+        "expected SQS records (eventSource aws:sqs, with messageId) or an EventBridge event (detail-type, detail), "
+        f"got the keys {', '.join(keys) or 'of an empty object'}"
+    )
+
+
+def read_sqs_records(event: Mapping[str, list[dict[str, Any]]]) -> list[Message]:
+    """Read each record of a batch; a record that holds no completion carries the reason."""
+    return [_read_sqs_record(record) for record in event["Records"]]
+
+
+def read_eventbridge_event(event: dict[str, Any]) -> Message:
+    """Read an EventBridge event that invoked the function directly."""
+    content: Completion | InvalidMessageError
+    try:
+        body = json.dumps(event, separators=(",", ":"))
+        content = _from_envelope(event)
+    except RecursionError:
+        body, content = "", InvalidMessageError("detail: nested too deeply")
+    except InvalidMessageError as error:
+        content = error
+    return Message(id=_text(event.get("id")) or "unknown", body=body, content=content)
+
+
+def _read_sqs_record(record: dict[str, Any]) -> Message:
+    body = record.get("body")
+    attributes = record.get("attributes")
+    if not isinstance(attributes, dict):
+        attributes = {}
+    content: Completion | InvalidMessageError
+    try:
+        content = read_body(body)
+    except InvalidMessageError as error:
+        content = error
+    return Message(
+        id=record["messageId"],
+        body=body if isinstance(body, str) else "",
+        content=content,
+        receive_count=_whole_number(attributes.get("ApproximateReceiveCount")) or 1,
+        receipt_handle=_text(record.get("receiptHandle")),
+        queue_arn=_text(record.get("eventSourceARN")),
+        first_received=_whole_number(attributes.get("ApproximateFirstReceiveTimestamp")),
+        group=_text(attributes.get("MessageGroupId")),
+    )
+
+
+def read_body(body: object) -> Completion:
+    """Take the completion out of an SQS body: plain, in an EventBridge event, or either in an SNS notification.
+
+    :raises InvalidMessageError: names the field and what is allowed.
+    """
+    fields = _read_object(body, "body")
+    # An SNS notification as SNS sends it without raw delivery: the message itself stands in it as a text.
+    if fields.get("Type") == "Notification" and "TopicArn" in fields and "Message" in fields:
+        fields = _read_object(fields["Message"], "Message")
+    if is_eventbridge_event(fields):
+        return _from_envelope(fields)
+    return Completion.parse(fields)
+
+
+def _from_envelope(event: Mapping[str, object]) -> Completion:
+    detail = event["detail"]
+    if not isinstance(detail, dict):
+        raise InvalidMessageError("detail: must be a JSON object")
+    return Completion.parse(detail, envelope_time=event.get("time"))
+
+
+def _read_object(text: object, field: str) -> dict[str, Any]:
+    """Read a JSON object (RFC 8259) strictly: no duplicate keys, NaN or lone surrogates, bounded size and depth."""
+    if not isinstance(text, str):
+        raise InvalidMessageError(f"{field}: must be a text that holds a JSON object")
+    try:
+        _check_size(text)
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        # An escape may hide a lone surrogate (\ud800), many brackets a depth: only then is a closer look worth it.
+        if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_depth(value)
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError:
+        raise InvalidMessageError(f"{field}: must not hold a lone surrogate") from None
+    except InvalidMessageError as error:
+        raise InvalidMessageError(f"{field}: {error}") from None
+    except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits; nested too deeply to parse
+        raise InvalidMessageError(f"{field}: must be valid JSON, nested at most {MAX_DEPTH} levels deep") from None
+    if not isinstance(value, dict):
+        raise InvalidMessageError(f"{field}: must be a JSON object")
+    return value
+
+
+def _check_size(text: str) -> None:
+    if len(text.encode()) > MAX_BODY_BYTES:
+        raise InvalidMessageError(f"must be at most {MAX_BODY_BYTES} bytes long")
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise InvalidMessageError("must not hold the same key twice")
+    return fields
+
+
+def _refuse_constant(_name: str) -> object:
+    raise InvalidMessageError("must not hold NaN or Infinity, which are not JSON")
+
+
+def _check_depth(value: object) -> None:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list))
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return
+    raise InvalidMessageError(f"must be nested at most {MAX_DEPTH} levels deep")
+
+
+def _whole_number(value: object) -> int | None:
+    """Read one of SQS's numbers, which it sends as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 14:
+        return int(value)
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

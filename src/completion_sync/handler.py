@@ -1,0 +1,130 @@
+"""The Lambda function's way in: tells the shape of the event, hands it on, and answers.
+
+What leaves the queue is decided in one place: a message is acknowledged when Thrive has answered for it, or when it
+stands in the dead-letter queue, and never otherwise.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Any
+
+from . import bootstrap, events
+from .errors import EventNotRecordedError
+from .outcomes import Created, Deferred, Existing, Rejected
+from .queues import Postponed
+from .retry import Deadline, elapsed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from .bootstrap import Application
+    from .events import Message
+    from .retry import Instant
+    from .sync import Result
+
+# Kept back from the function's time: what is left after the last call to Thrive is for logs and the calls to SQS, and
+# what is left after these is for the answer. Shares of the whole: a timeout may be three seconds or fifteen minutes.
+_REPORT_SHARE, _REPORT_MAX_SECONDS, _REPORT_SECONDS_PER_MESSAGE = 0.2, 6.0, 0.001
+_ANSWER_SHARE, _ANSWER_MAX_SECONDS = 0.05, 0.5
+
+
+def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
+    """Record what a batch of SQS records or an EventBridge event holds.
+
+    :returns: for SQS ``{"batchItemFailures": [{"itemIdentifier": messageId}, …]}``; for EventBridge
+        ``{"outcome", "statementId"?, "reason"?, "detail"?}``.
+    :raises SettingError: a variable is missing or has a bad value; nothing else is ever raised for SQS.
+    :raises EventNotRecordedError: a direct EventBridge event stands neither in Thrive nor in a queue.
+    :raises UnsupportedEventError: the event is neither.
+    """
+    application = bootstrap.application()
+    application.telemetry.begin(context.aws_request_id)
+    seconds = context.get_remaining_time_in_millis() / 1000
+    if events.is_sqs_event(event):
+        return _handle_batch(application, event, seconds)
+    if events.is_eventbridge_event(event):
+        return _handle_event(application, event, seconds)
+    raise events.unsupported(event)
+
+
+def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]]], seconds: float) -> dict[str, Any]:
+    """Answer with a partial batch response: Lambda deletes what is not named in it, and SQS delivers the rest again."""
+    began = application.clock.now()
+    answer_by = Deadline(application.clock, seconds - min(_ANSWER_SHARE * seconds, _ANSWER_MAX_SECONDS))
+    unsettled = list(dict.fromkeys(record["messageId"] for record in event["Records"]))
+    try:
+        messages = events.read_sqs_records(event)
+        results = application.sync.run(messages, _work_deadline(application, seconds, len(messages)))
+        recorded = {m.id for m, r in zip(messages, results, strict=True) if isinstance(r.outcome, (Created, Existing))}
+        unsettled = [identifier for identifier in unsettled if identifier not in recorded]
+        for message, result in zip(messages, results, strict=True):
+            application.telemetry.message(message, result)
+        dead_lettered = _dispose(application, messages, results, began, answer_by)
+        unsettled = [identifier for identifier in unsettled if identifier not in dead_lettered]
+        application.telemetry.end(results, reported=len(unsettled))
+    except Exception as error:  # noqa: BLE001 - raising would send the whole batch again, healthy messages and all
+        application.telemetry.unexpected(error)
+    return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in unsettled]}
+
+
+def _dispose(
+    application: Application,
+    messages: Sequence[Message],
+    results: Sequence[Result],
+    began: Instant,
+    answer_by: Deadline,
+) -> set[str]:
+    """Dead-letter what was rejected and put off what was deferred, as far as time allows.
+
+    :returns: the ids of the messages that stand in the dead-letter queue.
+    """
+    rejected: list[tuple[Message, Rejected]] = []
+    postponed: list[Postponed] = []
+    passed = elapsed(began, application.clock.now())
+    for message, result in zip(messages, results, strict=True):
+        outcome = result.outcome
+        if isinstance(outcome, Rejected):
+            rejected.append((message, outcome))
+        elif isinstance(outcome, Deferred):
+            wait_seconds = application.backoff.seconds(message.receive_count, outcome.retry_after, passed)
+            postponed.append(Postponed(message, wait_seconds))
+    if not rejected and not postponed:
+        return set()
+    executor = application.executor()
+    calls = [*application.queues.dead_letter(rejected), *application.queues.postpone(postponed)]
+    # A call that hangs must not take the answer with it: what is not known to be done is reported.
+    done = wait([executor.submit(call) for call in calls], timeout=answer_by.remaining()).done
+    return {identifier for future in done for identifier in future.result()}
+
+
+def _handle_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Answer for one event that invoked the function directly; Lambda tries it again twice where this raises."""
+    message = events.read_eventbridge_event(event)
+    [result] = results = application.sync.run([message], _work_deadline(application, seconds, 1))
+    outcome = result.outcome
+    if isinstance(outcome, Rejected):
+        settled = any(send() for send in application.queues.dead_letter([(message, outcome)]))
+    elif isinstance(outcome, Deferred):
+        settled = application.queues.requeue(message, application.backoff.seconds(1, outcome.retry_after))
+    else:
+        settled = True
+    application.telemetry.message(message, result)
+    application.telemetry.end(results, reported=0 if settled else 1)
+    if not settled:
+        # Lambda logs this text: the outcome's detail, which may hold Thrive's own words, stays out of it.
+        raise EventNotRecordedError(f"{outcome.name}: {outcome.reason}")
+    answer = {
+        "outcome": outcome.name,
+        "statementId": outcome.statement_id,
+        "reason": outcome.reason,
+        "detail": outcome.detail if isinstance(outcome, (Rejected, Deferred)) else None,
+    }
+    return {name: value for name, value in answer.items() if value is not None}
+
+
+def _work_deadline(application: Application, seconds: float, messages: int) -> Deadline:
+    report = min(_REPORT_SHARE * seconds, _REPORT_MAX_SECONDS + _REPORT_SECONDS_PER_MESSAGE * messages)
+    return Deadline(application.clock, seconds - report)

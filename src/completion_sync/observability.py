@@ -1,0 +1,135 @@
+"""Logs and metrics: what an operator and an auditor see, and nothing that they must not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import traceback
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
+
+from .outcomes import Created, Deferred, Existing, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .completion import Completion
+    from .events import Message
+    from .sync import Result
+
+# Every metric that this package emits, with its CloudWatch unit. The only dimension is ``service``: one for each
+# learner, content or queue would multiply the bill.
+METRICS: dict[str, str] = {
+    "CompletionsCreated": "Count",
+    "CompletionsExisting": "Count",
+    "CompletionsRejected": "Count",
+    "CompletionsDeferred": "Count",
+    "TokenRequests": "Count",
+    "SecretReads": "Count",
+    "AuthFailures": "Count",
+    "Throttles": "Count",
+    "ApiLatency": "Milliseconds",
+}
+_METRIC_OF_OUTCOME = {
+    Created: "CompletionsCreated",
+    Existing: "CompletionsExisting",
+    Rejected: "CompletionsRejected",
+    Deferred: "CompletionsDeferred",
+}
+# At DEBUG these would log URLs, headers and bodies: the secret among them.
+_LIBRARIES = ("boto3", "botocore", "urllib3")
+
+
+class Telemetry:
+    """The logger and the metrics of one execution environment. May be called from any thread."""
+
+    def __init__(self, service: str, namespace: str) -> None:
+        for library in _LIBRARIES:
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        # ASCII alone: a U+2028 inside a value would end the line for some readers.
+        self._logger = Logger(service=service, json_serializer=_ascii_json, location=None)
+        self._metrics = AmazonCloudWatchEMFProvider(service=service, namespace=namespace)
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._latencies: list[float] = []
+
+    def begin(self, request_id: str) -> None:
+        """Start an invocation: every line from now on carries its request id."""
+        self._logger.append_keys(function_request_id=request_id)
+
+    def count(self, metric: str) -> None:
+        """Add one to a count of :data:`METRICS`."""
+        with self._lock:
+            self._counts[metric] += 1
+
+    def observe_latency(self, milliseconds: float) -> None:
+        """Add one value to ``ApiLatency``."""
+        with self._lock:
+            self._latencies.append(milliseconds)
+
+    def message(self, message: Message, result: Result) -> None:
+        """Log how one message ended: allow-listed, bounded fields; the line's text is the outcome's name."""
+        outcome = result.outcome
+        self.count(_METRIC_OF_OUTCOME[type(outcome)])
+        completion: Completion | None = None if isinstance(message.content, Exception) else message.content
+        fields: dict[str, Any] = {
+            "message_id": message.id[:128],
+            "outcome": outcome.name,
+            "reason": outcome.reason,
+            "status": outcome.status,
+            "statement_id": outcome.statement_id,
+            "user_id": completion and completion.user_id,
+            "content_id": completion and completion.content_id,
+            "attempts": result.attempts,
+            "receive_count": message.receive_count,
+            "duration_ms": round(result.duration_ms, 1),
+        }
+        log = self._logger.warning if isinstance(outcome, (Rejected, Deferred)) else self._logger.info
+        log(outcome.name, extra={name: value for name, value in fields.items() if value is not None})
+        if isinstance(outcome, (Created, Existing)) and outcome.statement_id is None and outcome.status < 300:
+            self._logger.warning("the answer to a recorded completion held no readable statementId")
+
+    def problem(self, text: str) -> None:
+        """Log something that went wrong beside the messages, in our own words."""
+        self._logger.warning(text)
+
+    def unexpected(self, error: Exception) -> None:
+        """Log a defect of this package: the kind of error and where, never its text, which may quote anything."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-5:]))
+        self._logger.error("unexpected %s at %s", type(error).__name__, place)
+
+    def end(self, results: Sequence[Result], reported: int) -> None:
+        """Log the counts of one invocation, ``reported`` of its messages to come again, and emit its metrics."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+            latencies, self._latencies = self._latencies, []
+        outcomes = Counter(result.outcome.name for result in results)
+        self._logger.info(
+            "invocation",
+            extra={
+                "counts": {
+                    "messages": len(results),
+                    **{name: outcomes[name] for name in _OUTCOME_NAMES},
+                    "reported": reported,
+                }
+            },
+        )
+        for name, unit in METRICS.items():
+            if name != "ApiLatency":
+                # Zeros too: an alarm tells "nothing went wrong" from "nothing ran".
+                self._metrics.add_metric(name=name, unit=unit, value=counts[name])
+        for value in latencies:
+            self._metrics.add_metric(name="ApiLatency", unit=METRICS["ApiLatency"], value=round(value, 1))
+        self._metrics.flush_metrics()
+
+
+_OUTCOME_NAMES = (Created.name, Existing.name, Rejected.name, Deferred.name)
+
+
+def _ascii_json(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"), default=str)

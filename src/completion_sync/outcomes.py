@@ -1,0 +1,55 @@
+"""The four ways in which a message ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .errors import DeferralReason, RejectionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Thrive made a new record. ``statement_id`` is None where the answer's body could not be read."""
+
+    statement_id: str | None
+    status: int
+    name: ClassVar[str] = "created"
+    reason: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """Thrive held the record already."""
+
+    statement_id: str | None
+    status: int
+    name: ClassVar[str] = "exists"
+    reason: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The message will never be recorded as it stands: it belongs in the dead-letter queue, with the reason."""
+
+    reason: RejectionReason
+    detail: str
+    status: int | None = None
+    name: ClassVar[str] = "rejected"
+    statement_id: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The message must come again later, no sooner than ``retry_after`` seconds from now where Thrive said so."""
+
+    reason: DeferralReason
+    detail: str
+    status: int | None = None
+    retry_after: float | None = None
+    name: ClassVar[str] = "deferred"
+    statement_id: ClassVar[None] = None
+
+
+Outcome = Created | Existing | Rejected | Deferred

@@ -1,0 +1,172 @@
+"""Settings: the only reader of the environment. A bad value fails at start, with the variable's name."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from .errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Where Thrive answers: REST and its tokens on the public API, webhook tokens on the user API."""
+
+    public_api: str
+    user_api: str
+
+
+# Thrive's published table of environments.
+ENVIRONMENTS: dict[str, Hosts] = {
+    "production": Hosts("https://public.api.learn.link", "https://user.api.learn.link"),
+    "staging": Hosts("https://public.api.learnstaging.link", "https://user.api.learnstaging.link"),
+    "production-mea": Hosts("https://public.api.mea.learn.tech", "https://user.api.mea.learn.tech"),
+    "staging-mea": Hosts("https://public.api.meastaging.learn.tech", "https://user.api.meastaging.learn.tech"),
+}
+
+WEBHOOK_SCOPE = "api/webhooks"
+
+_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+# RFC 6749, section 3.3: scope-token.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
+_LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
+# Docker's own default bridge, docker0; further networks of Docker's overlap with those of companies.
+_DOCKER_BRIDGE = ipaddress.ip_network("172.17.0.0/16")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration of one execution environment; the README's table gives each variable's meaning.
+
+    ``public_api`` and ``user_api`` are base URLs without a trailing slash; the seconds are seconds.
+    """
+
+    secret_id: str
+    public_api: str
+    user_api: str
+    scope: str
+    dead_letter_queue_url: str | None
+    retry_queue_url: str | None
+    max_concurrency: int
+    secret_max_age_seconds: float
+    request_timeout_seconds: float
+    backoff_base_seconds: float
+    backoff_cap_seconds: float
+    service: str
+    metrics_namespace: str
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read and check every variable. An empty one counts as absent, save for ``THRIVE_SCOPE``.
+
+        :raises SettingError: names the variable and what is allowed.
+        """
+        hosts = _hosts(env)
+        return cls(
+            secret_id=_required(env, "THRIVE_SECRET_ID", "must be the name or the ARN of the secret"),
+            public_api=hosts.public_api,
+            user_api=hosts.user_api,
+            scope=_scope(env),
+            dead_letter_queue_url=_queue_url(env, "DEAD_LETTER_QUEUE_URL"),
+            retry_queue_url=_queue_url(env, "RETRY_QUEUE_URL"),
+            max_concurrency=int(_number(env, "MAX_CONCURRENCY", 10, 1, 200, whole=True)),
+            secret_max_age_seconds=_number(env, "SECRET_MAX_AGE_SECONDS", 300, 0, 86_400),
+            request_timeout_seconds=_number(env, "REQUEST_TIMEOUT_SECONDS", 10, 0.1, 300),
+            backoff_base_seconds=_number(env, "BACKOFF_BASE_SECONDS", 30, 0, 43_200),
+            backoff_cap_seconds=_number(env, "BACKOFF_CAP_SECONDS", 3600, 0, 43_200),
+            service=_optional(env, "POWERTOOLS_SERVICE_NAME") or "thrive-completion-sync",
+            metrics_namespace=_optional(env, "POWERTOOLS_METRICS_NAMESPACE") or "ThriveCompletionSync",
+        )
+
+
+def _optional(env: Mapping[str, str], variable: str) -> str | None:
+    return env.get(variable, "").strip() or None
+
+
+def _required(env: Mapping[str, str], variable: str, allowed: str) -> str:
+    value = _optional(env, variable)
+    if value is None:
+        raise SettingError(variable, allowed)
+    return value
+
+
+def _number(
+    env: Mapping[str, str], variable: str, default: float, least: float, most: float, *, whole: bool = False
+) -> float:
+    text = _optional(env, variable)
+    if text is None:
+        return default
+    if _NUMBER.fullmatch(text) and least <= float(text) <= most and not (whole and "." in text):
+        return float(text)
+    kind = "a whole number" if whole else "a number"
+    raise SettingError(variable, f"must be {kind} from {least:g} to {most:g}")
+
+
+def _scope(env: Mapping[str, str]) -> str:
+    scope = env.get("THRIVE_SCOPE")
+    if scope is None:
+        return "api/write"
+    if scope == "" or _SCOPE.fullmatch(scope):
+        return scope
+    raise SettingError("THRIVE_SCOPE", "must be scopes separated by single spaces, such as api/write, or empty")
+
+
+def _hosts(env: Mapping[str, str]) -> Hosts:
+    environment = _optional(env, "THRIVE_ENVIRONMENT") or "production"
+    if environment not in ENVIRONMENTS:
+        raise SettingError("THRIVE_ENVIRONMENT", f"must be one of {', '.join(ENVIRONMENTS)}")
+    base_url = _optional(env, "THRIVE_BASE_URL")
+    if base_url is None:
+        return ENVIRONMENTS[environment]
+    if not _is_base_url(base_url):
+        raise SettingError(
+            "THRIVE_BASE_URL",
+            "must be https://host[:port] without a path, a query or credentials; http:// only to a loopback address, "
+            f"host.docker.internal or a docker bridge address ({_DOCKER_BRIDGE})",
+        )
+    base_url = base_url.rstrip("/")
+    return Hosts(base_url, base_url)
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    bare = parts.path in ("", "/") and "?" not in url and "#" not in url and "@" not in parts.netloc
+    if not host or not bare or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_on_this_machine(host))
+
+
+def _is_on_this_machine(host: str) -> bool:
+    if host in _LOCAL_NAMES:
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address in _DOCKER_BRIDGE
+
+
+def _queue_url(env: Mapping[str, str], variable: str) -> str | None:
+    url = _optional(env, variable)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("https", "http") and bool(parts.hostname) and len(parts.path) > 1
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingError(
+            variable, "must be the URL of an SQS queue, such as https://sqs.eu-west-2.amazonaws.com/…/name"
+        )
+    return url
