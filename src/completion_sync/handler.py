@@ -54,26 +54,31 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
     """Answer with a partial batch response: Lambda deletes what is not named in it, and SQS delivers the rest again."""
     began = application.clock.now()
     answer_by = Deadline(application.clock, seconds - min(_ANSWER_SHARE * seconds, _ANSWER_MAX_SECONDS))
-    unsettled = list(dict.fromkeys(record["messageId"] for record in event["Records"]))
+    unsettled = [record["messageId"] for record in event["Records"]]
     try:
         messages = events.read_sqs_records(event)
         results = application.sync.run(messages, _work_deadline(application, seconds, len(messages)))
-        recorded = {m.id for m, r in zip(messages, results, strict=True) if isinstance(r.outcome, (Created, Existing))}
-        unsettled = [identifier for identifier in unsettled if identifier not in recorded]
-        for message, result in zip(messages, results, strict=True):
+        pairs = list(zip(messages, results, strict=True))
+        unsettled = [message.id for message, result in pairs if not _is_settled(message, result, set())]
+        for message, result in pairs:
             application.telemetry.message(message, result)
-        dead_lettered = _dispose(application, messages, results, began, answer_by)
-        unsettled = [identifier for identifier in unsettled if identifier not in dead_lettered]
+        dead_lettered = _dispose(application, pairs, began, answer_by)
+        unsettled = [message.id for message, result in pairs if not _is_settled(message, result, dead_lettered)]
         application.telemetry.end(results, reported=len(unsettled))
     except Exception as error:  # noqa: BLE001 - raising would send the whole batch again, healthy messages and all
         application.telemetry.unexpected(error)
-    return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in unsettled]}
+    return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in dict.fromkeys(unsettled)]}
+
+
+def _is_settled(message: Message, result: Result, dead_lettered: set[str]) -> bool:
+    if isinstance(result.outcome, Rejected):
+        return message.id in dead_lettered
+    return isinstance(result.outcome, (Created, Existing))
 
 
 def _dispose(
     application: Application,
-    messages: Sequence[Message],
-    results: Sequence[Result],
+    pairs: Sequence[tuple[Message, Result]],
     began: Instant,
     answer_by: Deadline,
 ) -> set[str]:
@@ -84,7 +89,7 @@ def _dispose(
     rejected: list[tuple[Message, Rejected]] = []
     postponed: list[Postponed] = []
     passed = elapsed(began, application.clock.now())
-    for message, result in zip(messages, results, strict=True):
+    for message, result in pairs:
         outcome = result.outcome
         if isinstance(outcome, Rejected):
             rejected.append((message, outcome))

@@ -72,7 +72,7 @@ class Telemetry:
             self._latencies.append(milliseconds)
 
     def message(self, message: Message, result: Result) -> None:
-        """Log how one message ended: allow-listed, bounded fields; the line's text is the outcome's name."""
+        """Log how one message ended: allow-listed, bounded fields, and in words of ours why it was not recorded."""
         outcome = result.outcome
         self.count(_METRIC_OF_OUTCOME[type(outcome)])
         completion: Completion | None = None if isinstance(message.content, Exception) else message.content
@@ -88,8 +88,12 @@ class Telemetry:
             "receive_count": message.receive_count,
             "duration_ms": round(result.duration_ms, 1),
         }
+        text: str = outcome.name
+        # The detail of a refusal may hold words of Thrive's: those are for the dead letter, not for the log.
+        if isinstance(outcome, (Rejected, Deferred)) and outcome.reason != "refused":
+            text = f"{outcome.name}: {outcome.detail}"
         log = self._logger.warning if isinstance(outcome, (Rejected, Deferred)) else self._logger.info
-        log(outcome.name, extra={name: value for name, value in fields.items() if value is not None})
+        log(text, extra={name: value for name, value in fields.items() if value is not None})
         if isinstance(outcome, (Created, Existing)) and outcome.statement_id is None and outcome.status < 300:
             self._logger.warning("the answer to a recorded completion held no readable statementId")
 
