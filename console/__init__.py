@@ -1,0 +1,1 @@
+"""Development tools that never ship: the stand-in Thrive API, the local pipeline, the command line."""
