@@ -1,0 +1,126 @@
+"""Build what ships to Lambda: locked packages, our package, byte code, licences; nothing else (docs/decisions/0003)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TARGET = (3, 13)  # template.yaml: Runtime
+HERE = Path(__file__).resolve().parent
+PACKAGE = "completion_sync"
+# What clients of these services load from botocore's data; the files directly in data/ (endpoints, retries, …) stay too.
+AWS_SERVICES = {"secretsmanager", "sqs"}
+# boto3 imports it for S3 alone, and only when S3 is asked for.
+UNUSED_PACKAGES = ("s3transfer",)
+LICENCES = "licenses"
+# Earlier than any zip can say, so that unchanged sources make an unchanged archive.
+EPOCH = 315_532_800  # 1980-01-01T00:00:00Z
+
+
+def main(arguments: list[str]) -> int:
+    """Fill the directory that is the only argument."""
+    if len(arguments) != 1 or not arguments[0]:
+        print("usage: build_artefact.py ARTIFACTS_DIR", file=sys.stderr)  # noqa: T201
+        return 2
+    target = Path(arguments[0]).resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    install(HERE / "requirements.txt", target)
+    prune(target)
+    shutil.copytree(HERE / PACKAGE, target / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.pyi", "py.typed"))
+    compile_all(target)
+    settle_times(target)
+    return 0
+
+
+def install(requirements: Path, target: Path) -> None:
+    """Install what the lock file says: checked by hash, pure Python, for the target's version whoever runs this."""
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-compile", "--root-user-action=ignore"]
+    locked = ["--require-hashes", "--no-deps", "--requirement", str(requirements)]
+    pure = ["--only-binary=:all:", "--implementation=py", "--abi=none", "--platform=any"]
+    version = f"--python-version={TARGET[0]}.{TARGET[1]}"
+    pip = [sys.executable, "-m", "pip", "install", *options, *locked, *pure, version, "--target", str(target)]
+    subprocess.run(pip, check=True)  # noqa: S603 - all arguments are ours
+
+
+def prune(target: Path) -> None:
+    """Remove what the function never loads; keep every licence."""
+    for info in sorted(target.glob("*.dist-info")):
+        if not info.name.startswith(UNUSED_PACKAGES):
+            keep_licences(info, target / LICENCES / info.name.removesuffix(".dist-info"))
+        shutil.rmtree(info)
+    for name in ("bin", *UNUSED_PACKAGES):
+        shutil.rmtree(target / name, ignore_errors=True)
+    for directory in sorted(
+        path for path in target.rglob("*") if path.is_dir() and path.name in {"tests", "__pycache__"}
+    ):
+        shutil.rmtree(directory, ignore_errors=True)
+    for pattern in ("*.pyi", "py.typed", "*.md"):
+        for file in target.rglob(pattern):
+            file.unlink()
+    for library, services in (("botocore", AWS_SERVICES), ("boto3", set[str]())):
+        for directory in sorted((target / library / "data").iterdir()):
+            if directory.is_dir() and directory.name not in services:
+                shutil.rmtree(directory)
+    shutil.rmtree(target / "boto3" / "examples", ignore_errors=True)
+
+
+def keep_licences(info: Path, destination: Path) -> None:
+    """Copy the licence files of one installed package."""
+    for file in sorted(info.rglob("*")):
+        if file.is_file() and file.name.upper().startswith(("LICEN", "NOTICE", "COPYING", "AUTHORS")):
+            destination.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, destination / file.name)
+
+
+def compile_all(target: Path) -> None:
+    """Write byte code that the runtime takes as it is: it could not write its own, as /var/task is read-only."""
+    interpreter = find_interpreter()
+    name = f"python{TARGET[0]}.{TARGET[1]}"
+    if interpreter is None:
+        warning = f"no {name} on this machine: the artefact has no byte code, and every cold start compiles it anew"
+        print(f"WARNING: {warning}. Install {name} and build again before you deploy.", file=sys.stderr)  # noqa: T201
+        return
+    options = ["-q", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(target), "-p", "/var/task"]
+    # A fixed hash seed gives constant sets one order.
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": "", "PYTHONNOUSERSITE": "1"}
+    command = [interpreter, "-m", "compileall", *options, str(target)]
+    subprocess.run(command, check=True, cwd=target.parent, env=environment)  # noqa: S603 - all arguments are ours
+
+
+def find_interpreter() -> str | None:
+    """Return a program that really is the target's Python: a version manager's shim may only pretend to be."""
+    if sys.version_info[:2] == TARGET:
+        return sys.executable
+    name = f"python{TARGET[0]}.{TARGET[1]}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [
+        *(Path(directory) / name for directory in os.environ.get("PATH", "").split(os.pathsep) if directory),
+        *sorted(pyenv.glob(f"versions/{TARGET[0]}.{TARGET[1]}*/bin/{name}"), reverse=True),
+    ]
+    return next((str(path) for path in candidates if path.is_file() and is_target(path)), None)
+
+
+def is_target(interpreter: Path) -> bool:
+    """Tell whether a program runs and says that it is the target's Python."""
+    question = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        answer = subprocess.run(  # noqa: S603 - the path is from PATH or pyenv, as every program's
+            [str(interpreter), "-I", "-c", question], capture_output=True, check=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return answer.stdout.strip() == f"{TARGET[0]}.{TARGET[1]}"
+
+
+def settle_times(target: Path) -> None:
+    """Give every file and directory one time and one mode, so that the same sources make the same archive."""
+    for path in [*target.rglob("*"), target]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (EPOCH, EPOCH))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
