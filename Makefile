@@ -6,6 +6,9 @@ BIN := .venv/bin
 EMULATOR := .tools/emulator
 SAM := .tools/sam
 
+export AWS_DEFAULT_REGION ?= eu-west-2
+export SAM_CLI_TELEMETRY := 0
+
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps
 FROM_LOCK := $(PIP_INSTALL) --require-hashes -r
 
@@ -22,10 +25,69 @@ help: ## show this list
 	@touch $@
 
 .tools/%/.ready: requirements/%.txt
-	@echo "setting up .tools/$* (once)"
+	@echo "setting up .tools/$* (once, up to a minute)"
 	@$(PYTHON) -m venv --clear .tools/$*
 	@.tools/$*/bin/python $(FROM_LOCK) $<
 	@touch $@
 
 .PHONY: setup
 setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that the other targets need
+
+.PHONY: demo
+demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
+	@$(BIN)/completion-sync demo $(DEMO)
+
+.PHONY: test
+test: setup ## run all tests
+	@$(BIN)/pytest --cov $(TESTS)
+
+.PHONY: check
+check: lint validate locks secrets test ## all that CI runs
+
+.PHONY: lint
+lint: .venv/.ready ## lint, format and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+.PHONY: format
+format: .venv/.ready ## put the code into the project's format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+.PHONY: validate
+validate: .venv/.ready $(SAM)/.ready ## the template, by SAM and by cfn-lint
+	@$(SAM)/bin/sam validate --lint
+	@$(BIN)/cfn-lint template.yaml
+
+.PHONY: build
+build: $(SAM)/.ready ## sam build
+	@$(SAM)/bin/sam build
+
+# What stands in a lock is kept while it satisfies pyproject.toml; delete the file to have everything brought up to date.
+COMPILE := $(abspath $(BIN))/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+.PHONY: lock
+lock: .venv/.ready ## bring the locks up to pyproject.toml
+	@$(MAKE) --no-print-directory compile DIR=.
+
+.PHONY: compile
+compile:
+	@cd $(DIR) && $(COMPILE) pyproject.toml -o src/requirements.txt
+	@cd $(DIR) && $(COMPILE) -c src/requirements.txt pyproject.toml --group dev -o requirements/dev.txt
+	@cd $(DIR) && $(COMPILE) --group emulator -o requirements/emulator.txt
+	@cd $(DIR) && $(COMPILE) --group sam -o requirements/sam.txt
+
+.PHONY: locks
+locks: .venv/.ready ## see that the locks are what pyproject.toml asks for
+	@rm -rf build/locks && mkdir -p build/locks/src
+	@cp -r pyproject.toml requirements build/locks && cp src/requirements.txt build/locks/src
+	@$(MAKE) --no-print-directory compile DIR=build/locks
+	@diff -r requirements build/locks/requirements && diff src/requirements.txt build/locks/src/requirements.txt
+
+.PHONY: secrets
+secrets: .venv/.ready ## see that no secret is in the tree
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files 'requirements.*\.txt$$'
+
+.PHONY: clean
+clean: ## remove all that was built or installed here
+	@rm -rf .venv .tools .aws-sam build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
