@@ -1,0 +1,136 @@
+"""Child processes that leave nothing behind: each has a session of its own, which is ended as a whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+LOOPBACK = "127.0.0.1"
+_POLL_SECONDS = 0.02
+_IS_LINUX = sys.platform.startswith("linux")
+
+
+class StartError(RuntimeError):
+    """A child process did not come up; the text names it and its log."""
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago: the child binds it itself, so this cannot hold it."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def accepts(port: int) -> bool:
+    """Tell whether something listens on the loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+class Child:
+    """A program in a session of its own, so that Ctrl-C at the terminal reaches only us and we end it in order."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], *, cwd: Path, out: Path, err: Path | None = None
+    ) -> None:
+        """Start the program in `cwd`; `out` and `err` are appended to (`err` None: both go to `out`).
+
+        :raises StartError: the program cannot be run at all.
+        """
+        self._name = Path(command[0]).name
+        self._log = err or out
+        with out.open("ab") as stdout, self._log.open("ab") as stderr:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own command lines
+                    command,
+                    env=dict(environment),
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise StartError(f"{command[0]} cannot be run: {error.strerror}") from error
+
+    def is_running(self) -> bool:
+        """Tell whether the program itself is alive. Looking does not reap it, so its process id stays its own."""
+        if self._process.returncode is not None:
+            return False
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self._process.poll() is None
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Wait until `ready()`.
+
+        :raises StartError: the program ended first, or the time is up.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.is_running():
+                raise StartError(f"{self._name} ended while starting; see {self._log}")
+            if time.monotonic() > deadline:
+                raise StartError(f"{self._name} was not ready within {seconds:g} s; see {self._log}")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self, *, patience: float = 5.0) -> None:
+        """Ask the program to end, and after `patience` seconds kill what is left of its session."""
+        if self.is_running():
+            self._process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + patience
+            while self.is_running() and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the whole session with SIGKILL: nothing gets to clean up, to answer or to say good-bye."""
+        if self._process.returncode is None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """Stop every process of the session in its tracks, as Lambda does between invocations."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen session go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not _IS_LINUX:
+            os.killpg(self._process.pid, number)
+            return
+        # A second look catches a process that was born during the first; one that is already dead does no harm.
+        for _ in range(2):
+            for pid in _members(self._process.pid):
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    continue
+
+
+def _members(session: int) -> list[int]:
+    """List the processes of a session: the runtime interface emulator gives its child a process group of its own."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                # The name in parentheses may hold spaces; what follows is: state, parent, process group, session.
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has just ended
+                continue
+            if int(fields[3]) == session:
+                members.append(int(entry.name))
+    return members
