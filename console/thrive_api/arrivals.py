@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,44 +54,57 @@ def route_of(target: str) -> tuple[Route, str]:
 
 
 class RequestLog:
-    """Every arrival in order; safe to read while the server writes."""
+    """Arrivals in order: the last ones in full, all of them counted; safe to read while the server writes."""
 
-    def __init__(self) -> None:
-        self._arrivals: list[Arrival] = []
+    def __init__(self, keep: int = 100_000) -> None:
+        """Keep the last `keep` arrivals, of a few kB each: the default bounds a long load run to some hundred MB."""
+        self._keep = keep
+        self._arrivals: deque[Arrival] = deque()
+        self._forgotten: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
     def add(self, arrival: Arrival) -> None:
         """Note an arrival."""
         with self._lock:
             self._arrivals.append(arrival)
+            if len(self._arrivals) > self._keep:
+                self._forgotten[_kind(self._arrivals.popleft())] += 1
 
     def clear(self) -> None:
-        """Forget all arrivals."""
+        """Forget all arrivals, and that there were any."""
         with self._lock:
             self._arrivals.clear()
+            self._forgotten.clear()
 
     def all(self) -> tuple[Arrival, ...]:
-        """Return what arrived until now."""
+        """Return the arrivals that are kept."""
         with self._lock:
             return tuple(self._arrivals)
 
     def of(self, route: Route) -> tuple[Arrival, ...]:
-        """Return what arrived on one route."""
+        """Return the arrivals kept that came on one route."""
         return tuple(arrival for arrival in self.all() if arrival.route == route)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Count arrivals by route and status; `none` stands for no status sent (yet)."""
-        counted = Counter((a.route, "none" if a.status is None else str(a.status)) for a in self.all())
+        """Count all arrivals by route and status; `none` stands for no status sent (yet)."""
+        with self._lock:
+            counted = self._forgotten + Counter(map(_kind, self._arrivals))
         counts: dict[str, dict[str, int]] = {}
         for (route, status), number in sorted(counted.items()):
             counts.setdefault(route, {})[status] = number
         return counts
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        """Return how many arrived, kept or not."""
+        with self._lock:
+            return len(self._arrivals) + self._forgotten.total()
 
     def __iter__(self) -> Iterator[Arrival]:
         return iter(self.all())
 
     def __getitem__(self, index: int) -> Arrival:
         return self.all()[index]
+
+
+def _kind(arrival: Arrival) -> tuple[str, str]:
+    return arrival.route, "none" if arrival.status is None else str(arrival.status)

@@ -63,13 +63,17 @@ class Control:
             allowed = ", ".join(actions)
             return error(405, f"allowed here: {allowed}", headers={"Allow": allowed})
         try:
-            return action(json.loads(body) if body else None)
+            given = json.loads(body) if body else None
+        except (ValueError, RecursionError):
+            return error(400, "the body is not JSON")
+        try:
+            return action(given)
         except BadFaultError as refused:
             return json_answer(
                 400, {"status": 400, "error": "Bad Request", "message": str(refused), "field": refused.field}
             )
-        except (_BadInputError, RecursionError, ValueError) as refused:
-            return error(400, str(refused) if isinstance(refused, _BadInputError) else "the body is not JSON")
+        except _BadInputError as refused:
+            return error(400, str(refused))
 
     def _show_ledger(self, _: Any) -> Answer:
         entries = [
@@ -85,7 +89,7 @@ class Control:
         return json_answer(200, {"count": len(entries), "entries": entries})
 
     def _show_requests(self, _: Any) -> Answer:
-        arrivals = self._service.requests.all()
+        requests = self._service.requests
         # Neither headers nor bodies: they hold credentials.
         last = [
             {
@@ -97,9 +101,9 @@ class Control:
                 "fault": arrival.fault,
                 "at": arrival.at,
             }
-            for arrival in arrivals[-_LAST_REQUESTS:]
+            for arrival in requests.all()[-_LAST_REQUESTS:]
         ]
-        return json_answer(200, {"count": len(arrivals), "counts": self._service.requests.counts(), "last": last})
+        return json_answer(200, {"count": len(requests), "counts": requests.counts(), "last": last})
 
     def _show_faults(self, _: Any) -> Answer:
         faults = self._service.faults
@@ -119,9 +123,11 @@ class Control:
         return json_answer(200, {})
 
     def _remove_fault(self, item: str) -> Answer:
-        if item.isascii() and item.isdecimal() and self._service.faults.remove(int(item)):
-            return json_answer(200, {})
-        return error(404, "no fault of this id is in force")
+        ids = {str(fault_id): fault_id for fault_id in self._service.faults.in_force()}
+        if item not in ids:
+            return error(404, "no fault of this id is in force")
+        self._service.faults.remove(ids[item])
+        return json_answer(200, {})
 
     def _reset(self, _: Any) -> Answer:
         self._service.reset()

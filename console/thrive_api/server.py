@@ -78,6 +78,9 @@ class Server:
 
     def begin_outage(self, seconds: float) -> None:
         """Go down right after the present answer is on its way, and come back `seconds` later."""
+        if self._outage is not None:
+            # Announced twice: the later word counts.
+            self._outage.cancel()
         self._outage = asyncio.get_running_loop().create_task(self._be_out(seconds))
 
     async def aclose(self) -> None:
