@@ -1,0 +1,106 @@
+"""The stand-in keeps to Thrive's OpenAPI file, whatever it is sent: Schemathesis makes up the requests."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    negative_data_rejection,
+    positive_data_acceptance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from console.thrive_api import Fault, StandIn
+from tests.support.contract import SPEC_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+    ignored_auth,
+]
+
+schema = schemathesis.openapi.from_path(SPEC_PATH)
+
+
+class EverySecondRef(dict[str, Mapping[str, Any]]):
+    """Users for half of all refs: made-up ones would never be found otherwise."""
+
+    def get(self, ref: str, default: Any = None) -> Any:
+        """Return a user for a ref of even length."""
+        return default if len(ref) % 2 else {"id": "user-1", "email": None, "status": "active"}
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[StandIn]:
+    """Yield one stand-in for all made-up requests; at the end each route must have given its good answer."""
+    with StandIn().running() as api:
+        api.directory.users = EverySecondRef()
+        yield api
+    counts = api.requests.counts()
+    assert [counts[route].keys() & {"200", "201"} for route in ("token", "completion", "user")] == [
+        {"200"},
+        {"200", "201"},
+        {"200"},
+    ]
+
+
+@schema.parametrize()
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_stand_in_keeps_to_the_contract(case: Any, stand_in: StandIn) -> None:
+    """Each answer must be one the contract lists, good data be accepted, bad data and bad credentials refused."""
+    case.call_and_validate(base_url=stand_in.url, headers=_credentials(stand_in), checks=CHECKS)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=418),
+        Fault(status=503),
+        Fault(drop=("statementId",)),
+        Fault(patch={"statementId": 7}),
+        Fault(spoil="html"),
+        Fault(spoil="not_json"),
+        Fault(status=422, spoil="wrong_type"),
+    ],
+)
+def test_an_answer_outside_the_contract_is_found(fault: Fault) -> None:
+    """The checks must bite: a stand-in that is made to break the contract must fail them."""
+    case = schema["/rest/v1/learning/completions"]["POST"].Case(
+        body={"userId": "u", "contentId": "c", "completedAt": "2021-01-01T09:00:00Z"}, media_type="application/json"
+    )
+    with StandIn().running() as api:
+        api.faults.add(fault)
+
+        with pytest.raises(FailureGroup):
+            case.call_and_validate(base_url=api.url, headers=_credentials(api), checks=CHECKS)
+
+
+def _credentials(stand_in: StandIn) -> dict[str, str]:
+    pair = f"{stand_in.tenant_id}:{stand_in.client_secret}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
