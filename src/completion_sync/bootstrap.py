@@ -64,6 +64,7 @@ class Application:
     telemetry: Telemetry
     clock: Clock
     executor: Callable[[], Executor]
+    reset: Callable[[], None]
 
 
 def build(
@@ -84,14 +85,21 @@ def build(
         settings.secret_id, secrets or Lazy(_secrets_client), settings.secret_max_age_seconds, clock, telemetry.count
     )
     flow = ClientCredentialsFlow(transport, settings.scope, settings.request_timeout_seconds, clock, telemetry.count)
+    tokens = TokenCache(flow, retry, clock)
     client = ThriveClient(
         transport,
-        Authorizer(credentials, TokenCache(flow, retry, clock), telemetry.count),
+        Authorizer(credentials, tokens, telemetry.count),
         settings.request_timeout_seconds,
         clock,
         telemetry.count,
         telemetry.observe_latency,
     )
+
+    def reset() -> None:
+        credentials.clear()
+        tokens.clear()
+        transport.close()
+
     return Application(
         sync=CompletionSync(client, retry, executor, clock, telemetry.unexpected),
         queues=Queues(
@@ -105,6 +113,7 @@ def build(
         telemetry=telemetry,
         clock=clock,
         executor=executor,
+        reset=reset,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
-from . import bootstrap, events
+from . import bootstrap, events, snapstart
 from .errors import EventNotRecordedError
 from .outcomes import Created, Deferred, Existing, Rejected
 from .queues import Postponed
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # what is left after these is for the answer. Shares of the whole: a timeout may be three seconds or fifteen minutes.
 _REPORT_SHARE, _REPORT_MAX_SECONDS, _REPORT_SECONDS_PER_MESSAGE = 0.2, 6.0, 0.001
 _ANSWER_SHARE, _ANSWER_MAX_SECONDS = 0.05, 0.5
+
+
+snapstart.register()
 
 
 def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
