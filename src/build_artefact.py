@@ -11,13 +11,13 @@ from pathlib import Path
 TARGET = (3, 13)  # template.yaml: Runtime
 HERE = Path(__file__).resolve().parent
 PACKAGE = "completion_sync"
-# What clients of these services load from botocore's data; the files directly in data/ (endpoints, retries, …) stay too.
+# What clients of these services load from botocore; the files directly in its data (endpoints, retries, …) stay too.
 AWS_SERVICES = {"secretsmanager", "sqs"}
 # boto3 imports it for S3 alone, and only when S3 is asked for.
 UNUSED_PACKAGES = ("s3transfer",)
 LICENCES = "licenses"
-# Earlier than any zip can say, so that unchanged sources make an unchanged archive.
-EPOCH = 315_532_800  # 1980-01-01T00:00:00Z
+# The earliest day that a zip can hold in every time zone: unchanged sources make an unchanged archive.
+EPOCH = 315_619_200  # 1980-01-02T00:00:00Z
 
 
 def main(arguments: list[str]) -> int:
