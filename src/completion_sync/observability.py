@@ -123,12 +123,13 @@ class Telemetry:
                 }
             },
         )
+        # Powertools flushes by itself at 100 values of a metric. The counts come last, so that they stand in one blob.
+        for value in latencies:
+            self._metrics.add_metric(name="ApiLatency", unit=METRICS["ApiLatency"], value=round(value, 1))
         for name, unit in METRICS.items():
             if name != "ApiLatency":
                 # Zeros too: an alarm tells "nothing went wrong" from "nothing ran".
                 self._metrics.add_metric(name=name, unit=unit, value=counts[name])
-        for value in latencies:
-            self._metrics.add_metric(name="ApiLatency", unit=METRICS["ApiLatency"], value=round(value, 1))
         self._metrics.flush_metrics()
 
 
