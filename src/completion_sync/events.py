@@ -140,7 +140,7 @@ def _read_object(text: object, field: str) -> dict[str, Any]:
         raise InvalidMessageError(f"{field}: must be a text that holds a JSON object")
     try:
         _check_size(text)
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
         # An escape may hide a lone surrogate (\ud800), many brackets a depth: only then is a closer look worth it.
         if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
             _check_depth(value)
@@ -170,6 +170,9 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(_name: str) -> object:
     raise InvalidMessageError("must not hold NaN or Infinity, which are not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
 
 
 def _check_depth(value: object) -> None:
