@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_events import EventBridgeClient
-    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
     from console.pipeline.stack import Rule
-
-_T = TypeVar("_T")
 
 # Both services take ten entries a call. SQS takes 1 MiB in all, EventBridge 256 KiB.
 _MOST_ENTRIES = 10
@@ -38,21 +34,13 @@ class Letter:
     attributes: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What an application puts on the bus; `time` None lets the bus stamp it."""
-
-    detail: str
-    time: datetime | None = None
-
-
 def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None = None) -> list[str]:
     """Send bodies to a queue, in order, and return their message ids; `group` is a FIFO queue's message group.
 
     :raises NotSentError: SQS refused one.
     """
     ids: list[str] = []
-    for chunk in _chunks(bodies, len):
+    for chunk in _chunks(bodies):
         entries: list[SendMessageBatchRequestEntryTypeDef] = []
         for number, body in enumerate(chunk):
             entry: SendMessageBatchRequestEntryTypeDef = {"Id": str(number), "MessageBody": body}
@@ -68,25 +56,20 @@ def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None =
     return ids
 
 
-def put(events: EventBridgeClient, rule: Rule, items: Sequence[Event]) -> list[str]:
-    """Put events on the bus, labelled so that the rule matches, and return their event ids.
+def put(events: EventBridgeClient, rule: Rule, details: Sequence[str]) -> list[str]:
+    """Put events with these details on the bus, labelled so that the rule matches, and return their event ids.
 
     :raises NotSentError: EventBridge refused one.
     """
     ids: list[str] = []
-    for chunk in _chunks(items, lambda item: len(item.detail)):
-        entries: list[PutEventsRequestEntryTypeDef] = []
-        for item in chunk:
-            entry: PutEventsRequestEntryTypeDef = {
-                "Source": rule.source,
-                "DetailType": rule.detail_type,
-                "EventBusName": rule.bus,
-                "Detail": item.detail,
-            }
-            if item.time is not None:
-                entry["Time"] = item.time
-            entries.append(entry)
-        for result in events.put_events(Entries=entries)["Entries"]:
+    for chunk in _chunks(details):
+        answer = events.put_events(
+            Entries=[
+                {"Source": rule.source, "DetailType": rule.detail_type, "EventBusName": rule.bus, "Detail": detail}
+                for detail in chunk
+            ]
+        )
+        for result in answer["Entries"]:
             if "EventId" not in result:
                 raise NotSentError(f"EventBridge refused an event: {result.get('ErrorMessage', 'no reason given')}")
             ids.append(result["EventId"])
@@ -127,15 +110,15 @@ def read_all(sqs: SQSClient, url: str) -> list[Letter]:
     return letters
 
 
-def _chunks(items: Iterable[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:
+def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
     """Cut into what one call takes, in order; an item too big for any call goes alone."""
-    chunk: list[_T] = []
+    chunk: list[str] = []
     total = 0
     for item in items:
-        if chunk and (len(chunk) == _MOST_ENTRIES or total + size(item) > _MOST_BYTES):
+        if chunk and (len(chunk) == _MOST_ENTRIES or total + len(item.encode()) > _MOST_BYTES):
             yield chunk
             chunk, total = [], 0
         chunk.append(item)
-        total += size(item)
+        total += len(item.encode())
     if chunk:
         yield chunk

@@ -61,7 +61,7 @@ class RuntimeSpec:
         version = ".".join(map(str, sys.version_info[:2]))
         if self.emulator is None:
             return f"plain Python {version}, without Lambda's runtime"
-        return f"AWS Lambda runtime interface emulator, Python {version}"
+        return f"Lambda's runtime interface emulator, Python {version}"
 
 
 def runtime_emulator() -> Path | None:
@@ -118,6 +118,11 @@ class Environment:
     def cold_starts(self) -> int:
         """How often the function was initialised."""
         return self._runtime_log.read_bytes().count(_INIT_MARK) if self._runtime_log.exists() else 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an invocation is under way."""
+        return self._busy.locked()
 
     def invoke(self, event: Mapping[str, Any]) -> bytes:
         """Invoke the function and return its answer as it came, which is JSON unless something is badly wrong.

@@ -1,0 +1,1 @@
+"""The demonstration: a workload, bad weather, and a check that every message is accounted for."""
