@@ -11,6 +11,7 @@ from __future__ import annotations
 import http
 import http.client
 import io
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ MAX_BODY_BYTES = 65_536
 # Load balancers commonly drop a silent connection after 60 s, and a frozen environment cannot see it happen.
 MAX_IDLE_SECONDS = 30.0
 _STATUS_LINE_BYTES = 16
+_INTERIM = re.compile(rb"HTTP/1\.\d (1\d\d)(?!\d)")
 # http.client ends these at their head. Whatever a server sends behind it all the same (after 1xx: the final answer)
 # would be taken for the answer to the next request, so such a connection is not used again.
 _BODILESS = frozenset({http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED})
@@ -136,12 +138,14 @@ def _read(answer: urllib3.BaseHTTPResponse) -> bytes | None:
 
     The status alone decides what became of the message, so that a body that cannot be read is no error.
     """
+    if answer.status in _BODILESS or answer.status < http.HTTPStatus.OK:
+        # Before any reading: urllib3 hands the connection back by itself where a read comes to the end.
+        answer.close()
+        return b""
     try:
         body = answer.read(MAX_BODY_BYTES + 1)
         # The second read raises where the first came to an end before Content-Length said so.
         if len(body) <= MAX_BODY_BYTES and not answer.read(1):
-            if answer.status in _BODILESS or answer.status < http.HTTPStatus.OK:
-                answer.close()
             answer.release_conn()
             return body
     except (HTTPError, http.client.HTTPException, OSError, ValueError):
@@ -233,8 +237,8 @@ class _DeadlineMixin:
             return super().getresponse()  # type: ignore[misc]
         except (http.client.HTTPException, OSError):
             # http.client skips "100 Continue" and then waits for the final answer in vain.
-            if reader.beginning.startswith(b"HTTP/1.") and reader.beginning[8:10] == b" 1":
-                raise _InterimOnlyError(int(reader.beginning[9:12])) from None
+            if interim := _INTERIM.match(reader.beginning):
+                raise _InterimOnlyError(int(interim[1])) from None
             raise
 
 
