@@ -7,6 +7,7 @@ import random
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -146,7 +147,9 @@ def parse_retry_after(value: str | None, now: Instant) -> float | None:
         seconds = float(text) if len(match[1]) <= _MAX_DIGITS else float(MAX_VISIBILITY_SECONDS)
     else:
         try:
-            seconds = parsedate_to_datetime(text).timestamp() - now.wall
+            date = parsedate_to_datetime(text)
+            # RFC 9110, section 5.6.7: every date is in UTC, also in the form that does not say so (asctime).
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.wall
         except (ValueError, OverflowError, OSError):
             return None
     return min(seconds, float(MAX_VISIBILITY_SECONDS)) if seconds > 0 else None
