@@ -59,10 +59,8 @@ class Authorizer:
         raise AccessError("unauthorized", "Thrive answered 401: check the credentials", status=401)
 
     def _grant(self, credentials: Credentials, deadline: Deadline, *, renewals: int) -> Grant:
-        if credentials.auth_method == "basic":
-            return Grant(basic_header(credentials.tenant_id, credentials.client_secret), credentials, None, renewals)
         try:
-            token = self._tokens.get(credentials, deadline)
+            return self._grant_by(credentials, deadline, renewals)
         except AccessError as error:
             if error.reason != "unauthorized":
                 raise
@@ -70,6 +68,10 @@ class Authorizer:
             reread = self._credentials.reread(credentials)
             if reread == credentials:
                 raise
-            credentials = reread
-            token = self._tokens.get(credentials, deadline)
+        return self._grant_by(reread, deadline, renewals)
+
+    def _grant_by(self, credentials: Credentials, deadline: Deadline, renewals: int) -> Grant:
+        if credentials.auth_method == "basic":
+            return Grant(basic_header(credentials.tenant_id, credentials.client_secret), credentials, None, renewals)
+        token = self._tokens.get(credentials, deadline)
         return Grant(f"Bearer {token.value}", credentials, token, renewals)
