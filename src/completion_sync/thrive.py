@@ -23,7 +23,6 @@ MAX_MESSAGE_LENGTH = 160
 
 _UNAVAILABLE_4XX = frozenset({408, 425})
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\u2027\u202f-\ud7ff\ue000-\ufffd]+")
-_EMAIL = re.compile(r"\S+@\S+")
 
 
 class ThriveClient:
@@ -134,5 +133,6 @@ def _explanation(response: Response, grant: Grant) -> str:
     secrets = (grant.header.partition(" ")[2], grant.credentials.client_secret, grant.credentials.tenant_id)
     if any(secret in message for secret in secrets):
         return ""
-    harmless = _EMAIL.sub("[e-mail]", _NOT_PRINTABLE.sub(" ", message)).strip()
+    words = _NOT_PRINTABLE.sub(" ", message).split()
+    harmless = " ".join("[e-mail]" if "@" in word else word for word in words)
     return f": {harmless[:MAX_MESSAGE_LENGTH]}" if harmless else ""
