@@ -22,7 +22,7 @@ _TEN = "2021-01-01T10:00:00.000Z"
 class Expected:
     """The outcome and reason by message id (for a direct event: the event's id), and what Thrive is sent.
 
-    ``sent`` holds ``(userId, contentId, completedAt)``, each completion once; the order matters within a FIFO group only.
+    ``sent`` holds ``(userId, contentId, completedAt)``, each completion once; only a FIFO group has an order.
     ``error`` names the exception that leaves the function instead.
     """
 

@@ -1,0 +1,647 @@
+"""The template, transformed for several sets of parameters: what an emulator ignores is held here."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from completion_sync.observability import METRICS
+from completion_sync.settings import Settings
+from tests.support import sam_template
+from tests.support.sam_template import KEY, PARAMETER_SETS, SECRET, Transformed, rule_violations, transformed
+
+ROOT = Path(__file__).resolve().parents[2]
+HOUR, DAY = 3600, 86_400
+NAMESPACE = "ThriveCompletionSync"
+
+
+@pytest.fixture(params=PARAMETER_SETS)
+def stack(request: pytest.FixtureRequest) -> Transformed:
+    """Each parameter set in turn."""
+    return transformed(request.param)
+
+
+def arn(logical_id: str) -> dict[str, Any]:
+    """Give the reference to a resource's ARN."""
+    return {"Fn::GetAtt": [logical_id, "Arn"]}
+
+
+def statements(stack: Transformed) -> list[dict[str, Any]]:
+    """Give the statements of the function's role."""
+    (policy,) = stack.properties("FunctionRole")["Policies"]
+    return policy["PolicyDocument"]["Statement"]
+
+
+def allowed(stack: Transformed) -> set[tuple[str, str]]:
+    """Give the role's permissions as (action, resource)."""
+    pairs = set()
+    for statement in statements(stack):
+        actions, resources = statement["Action"], statement["Resource"]
+        for action in actions if isinstance(actions, list) else [actions]:
+            for resource in resources if isinstance(resources, list) else [resources]:
+                pairs.add((action, resource if isinstance(resource, str) else ".".join(resource["Fn::GetAtt"])))
+    return pairs
+
+
+def variables(stack: Transformed) -> dict[str, Any]:
+    """Give the function's environment."""
+    return stack.properties("CompletionFunction")["Environment"]["Variables"]
+
+
+# ---- queues
+
+
+def test_pitfall_05_visibility_exceeds_six_timeouts(stack: Transformed) -> None:
+    """A message stays hidden for six function timeouts and the longest window that the parameter allows."""
+    timeout = stack.properties("CompletionFunction")["Timeout"]
+    longest_window = sam_template.raw()["Parameters"]["BatchingWindowSeconds"]["MaxValue"]
+    assert stack.properties("SourceQueue")["VisibilityTimeout"] >= 6 * timeout + longest_window
+
+
+def test_pitfall_05_the_dead_letter_queue_is_on_the_queue(stack: Transformed) -> None:
+    """SQS itself moves what used up its receives, and at least five are given."""
+    redrive = stack.properties("SourceQueue")["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == arn("DeadLetterQueue")
+    assert redrive["maxReceiveCount"] >= 5
+
+
+def test_pitfall_06_maximum_concurrency_bounds_the_queue_and_not_reserved_concurrency(stack: Transformed) -> None:
+    """The event source is bounded from 2 to 1000, and no reserved concurrency throttles receives."""
+    mapping = stack.one("AWS::Lambda::EventSourceMapping")
+    assert 2 <= int(mapping["ScalingConfig"]["MaximumConcurrency"]) <= 1000
+    assert "ReservedConcurrentExecutions" not in stack.properties("CompletionFunction")
+
+
+def backoff(stack: Transformed, jitter: float) -> list[float]:
+    """Give the waits after each receive that the queue allows, at one jitter, from the deployed settings."""
+    base, cap = (float(variables(stack)[name]) for name in ("BACKOFF_BASE_SECONDS", "BACKOFF_CAP_SECONDS"))
+    receives = stack.properties("SourceQueue")["RedrivePolicy"]["maxReceiveCount"]
+    return [min(cap, base * 2**n) * jitter for n in range(receives)]
+
+
+def test_pitfall_07_an_outage_of_a_day_dead_letters_nothing(stack: Transformed) -> None:
+    """With the smallest jitter every time, the receives outlast a day of outage, with a third to spare for crashes."""
+    waits = backoff(stack, 0.5)
+    moments = [0.0, *accumulate(waits[:-1])]  # of each receive; the last one may still succeed
+    needed = next(number for number, moment in enumerate(moments, start=1) if moment >= DAY)
+    assert needed == 55
+    assert needed <= len(moments) * 2 / 3
+    assert moments[-1] == 167_505
+
+
+def test_pitfall_07_no_message_expires_before_its_receives_are_used_up(stack: Transformed) -> None:
+    """With the largest jitter every time, the receives end within the shortest retention that the parameter allows."""
+    shortest = min(sam_template.raw()["Parameters"]["QueueRetentionDays"]["AllowedValues"])
+    assert sum(backoff(stack, 1.0)) < shortest * DAY
+    assert stack.properties("SourceQueue")["MessageRetentionPeriod"] >= shortest * DAY
+
+
+def test_the_backoff_is_the_default_of_the_function() -> None:
+    """The template writes the function's own defaults down; a stack of our own making behaves alike."""
+    settings = Settings.from_env({"THRIVE_SECRET_ID": "any"})
+    deployed = variables(transformed("defaults"))
+    assert float(deployed["BACKOFF_BASE_SECONDS"]) == settings.backoff_base_seconds
+    assert float(deployed["BACKOFF_CAP_SECONDS"]) == settings.backoff_cap_seconds
+
+
+@pytest.mark.parametrize("days", sam_template.raw()["Parameters"]["QueueRetentionDays"]["AllowedValues"])
+def test_pitfall_09_dead_letters_outlive_the_source(days: int) -> None:
+    """Whatever retention is chosen, it is what was asked for, and less than the dead-letter queue's 14 days."""
+    assert sam_template.raw()["Mappings"]["Days"][str(days)]["Seconds"] == days * DAY
+    dead_letters = transformed("defaults").properties("DeadLetterQueue")["MessageRetentionPeriod"]
+    assert days * DAY < dead_letters == 14 * DAY
+
+
+def test_queues_of_a_pair_have_one_type(stack: Transformed) -> None:
+    """SQS redrives between queues of one type only; what EventBridge, SNS and Lambda give up needs a standard one."""
+    assert stack.properties("SourceQueue").get("FifoQueue") == stack.properties("DeadLetterQueue").get("FifoQueue")
+    assert "FifoQueue" not in stack.properties("UndeliveredQueue")
+
+
+def test_a_fifo_queue_is_named_so_and_takes_events_without_a_deduplication_id() -> None:
+    """FIFO names end in .fifo, the rule sends a group, and the content stands in for the deduplication id."""
+    stack = transformed("fifo")
+    for logical_id in ("SourceQueue", "DeadLetterQueue"):
+        properties = stack.properties(logical_id)
+        assert properties["QueueName"].endswith(".fifo")
+        assert properties["ContentBasedDeduplication"] is True
+    (target,) = stack.properties("CompletionRule")["Targets"]
+    assert target["SqsParameters"]["MessageGroupId"]
+
+
+def test_redrive_is_allowed_to_the_source_queue_alone(stack: Transformed) -> None:
+    """The dead-letter queue admits the source queue by its full ARN; the other two serve nobody so."""
+    policy = stack.properties("DeadLetterQueue")["RedriveAllowPolicy"]
+    name = stack.properties("SourceQueue")["QueueName"]
+    expected = f"arn:aws:sqs:{sam_template.REGION}:{sam_template.ACCOUNT}:{name}"
+    assert policy == {"redrivePermission": "byQueue", "sourceQueueArns": [expected]}
+    for logical_id in ("SourceQueue", "UndeliveredQueue"):
+        assert stack.properties(logical_id)["RedriveAllowPolicy"] == {"redrivePermission": "denyAll"}
+
+
+def test_queue_names_fit_a_stack_name_of_53_characters(stack: Transformed) -> None:
+    """A queue's name may have 80 characters."""
+    for queue in stack.of_type("AWS::SQS::Queue").values():
+        assert len(queue["QueueName"]) - len(sam_template.STACK) + 53 <= 80
+
+
+def test_what_holds_data_outlives_the_stack(stack: Transformed) -> None:
+    """Queues, secret, key and logs stay when the stack goes or replaces them, but not when its creation fails."""
+    kept = ("AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::KMS::Key", "AWS::Logs::LogGroup")
+    for logical_id, resource in stack.resources.items():
+        if resource["Type"] in kept:
+            assert resource["DeletionPolicy"] == "RetainExceptOnCreate", logical_id
+            assert resource["UpdateReplacePolicy"] == "Retain", logical_id
+
+
+# ---- EventBridge, SNS
+
+
+def test_pitfall_12_the_rule_feeds_the_queue_by_default() -> None:
+    """Events wait in the queue and not in Lambda's own, which gives up after three tries."""
+    (target,) = transformed("defaults").properties("CompletionRule")["Targets"]
+    assert target["Arn"] == arn("SourceQueue")
+    assert "RETRY_QUEUE_URL" not in variables(transformed("defaults"))
+
+
+@pytest.mark.parametrize("name", ["direct", "everything"])
+def test_pitfall_12_a_direct_event_is_retried_by_the_queue_and_never_dropped_silently(name: str) -> None:
+    """The direct path has the source queue for deferred events, an on-failure destination and the longest event age."""
+    stack = transformed(name)
+    assert variables(stack)["RETRY_QUEUE_URL"] == {"Ref": "SourceQueue"}
+    config = stack.one("AWS::Lambda::EventInvokeConfig")
+    assert config["DestinationConfig"]["OnFailure"]["Destination"] == arn("UndeliveredQueue")
+    assert (config["MaximumEventAgeInSeconds"], config["MaximumRetryAttempts"]) == (6 * HOUR, 2)
+    assert {("sqs:SendMessage", "SourceQueue.Arn"), ("sqs:SendMessage", "UndeliveredQueue.Arn")} <= allowed(stack)
+    assert "FifoQueue" not in stack.properties("SourceQueue")
+
+
+def test_pitfall_13_the_rule_has_a_dead_letter_queue(stack: Transformed) -> None:
+    """What EventBridge cannot deliver within a day is kept."""
+    for rule in stack.of_type("AWS::Events::Rule").values():
+        (target,) = rule["Targets"]
+        assert target["DeadLetterConfig"]["Arn"] == arn("UndeliveredQueue")
+        assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] == DAY
+
+
+def test_pitfall_14_services_send_only_on_behalf_of_our_sources(stack: Transformed) -> None:
+    """Each permission for a service names the source's ARN, and every queue and topic refuses plain HTTP."""
+    policies = [*stack.of_type("AWS::SQS::QueuePolicy").values(), *stack.of_type("AWS::SNS::TopicPolicy").values()]
+    for policy in policies:
+        first, *others = policy["PolicyDocument"]["Statement"]
+        assert (first["Effect"], first["Principal"]) == ("Deny", "*")
+        assert first["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        for statement in others:
+            sources = [test["aws:SourceArn"] for test in statement["Condition"].values() if "aws:SourceArn" in test]
+            assert sources, statement
+            assert all(source != "*" for source in sources)
+    assert len(stack.of_type("AWS::SQS::QueuePolicy")) == len(stack.of_type("AWS::SQS::Queue"))
+    for permission in stack.of_type("AWS::Lambda::Permission").values():
+        assert permission["SourceArn"] == arn("CompletionRule")
+
+
+def test_pitfall_14_a_created_key_admits_the_services_that_send() -> None:
+    """EventBridge, CloudWatch, the topic and the logs may use the key, each for this account's sources only."""
+    key = transformed("everything").one("AWS::KMS::Key")
+    owner, *services = key["KeyPolicy"]["Statement"]
+    assert owner["Principal"]["AWS"].endswith(":root")
+    admitted = {
+        name
+        for statement in services
+        for name in (
+            statement["Principal"]["Service"]
+            if isinstance(statement["Principal"]["Service"], list)
+            else [statement["Principal"]["Service"]]
+        )
+    }
+    logs = f"logs.{sam_template.REGION}.amazonaws.com"
+    assert admitted == {"events.amazonaws.com", "cloudwatch.amazonaws.com", "sns.amazonaws.com", logs}
+    assert all(statement["Condition"] for statement in services)
+    assert key["EnableKeyRotation"] is True
+
+
+def test_a_topic_is_subscribed_with_a_queue_for_what_it_cannot_deliver() -> None:
+    """The topic's messages arrive whole, and what SNS cannot deliver is kept."""
+    subscription = transformed("everything").one("AWS::SNS::Subscription")
+    assert subscription["Endpoint"] == arn("SourceQueue")
+    assert subscription["RawMessageDelivery"] is False
+    assert subscription["RedrivePolicy"]["deadLetterTargetArn"] == arn("UndeliveredQueue")
+
+
+# ---- function
+
+
+def test_the_event_source_reports_failures_one_by_one(stack: Transformed) -> None:
+    """Without ReportBatchItemFailures the function's answer would be ignored and failures deleted."""
+    mapping = stack.one("AWS::Lambda::EventSourceMapping")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["EventSourceArn"] == arn("SourceQueue")
+
+
+def test_the_environment_is_accepted_by_the_function(stack: Transformed) -> None:
+    """Every variable is one that the function or its libraries know, and the values pass the function's own check."""
+    environment = {
+        name: value if isinstance(value, str) else "https://sqs.eu-west-1.amazonaws.com/123456789012/queue"
+        for name, value in variables(stack).items()
+    }
+    environment["THRIVE_SECRET_ID"] = SECRET
+    settings = Settings.from_env(environment)
+    assert settings.service == sam_template.STACK
+    assert settings.metrics_namespace == NAMESPACE
+    assert settings.dead_letter_queue_url is not None
+
+
+def test_permissions_are_exactly_these(stack: Transformed) -> None:
+    """Nothing but these actions on these resources; no wildcard in either."""
+    secret = "ThriveSecret.Id" if "ThriveSecret" in stack.resources else SECRET
+    expected = {
+        *((f"sqs:{action}", "SourceQueue.Arn") for action in ("ReceiveMessage", "DeleteMessage")),
+        *((f"sqs:{action}", "SourceQueue.Arn") for action in ("GetQueueAttributes", "ChangeMessageVisibility")),
+        ("sqs:SendMessage", "DeadLetterQueue.Arn"),
+        ("secretsmanager:GetSecretValue", secret),
+        ("logs:CreateLogStream", "FunctionLogGroup.Arn"),
+        ("logs:PutLogEvents", "FunctionLogGroup.Arn"),
+    }
+    if "DirectInvokeConfig" in stack.resources:
+        expected |= {("sqs:SendMessage", "SourceQueue.Arn"), ("sqs:SendMessage", "UndeliveredQueue.Arn")}
+    if "KmsMasterKeyId" in (queue := stack.properties("SourceQueue")):
+        key = "EncryptionKey.Arn" if isinstance(queue["KmsMasterKeyId"], dict) else KEY
+        expected |= {("kms:Decrypt", key), ("kms:GenerateDataKey", key)}
+    if stack is transformed("existing-secret"):
+        expected.add(("kms:Decrypt", KEY))
+    assert allowed(stack) == expected
+    assert "ManagedPolicyArns" not in stack.properties("FunctionRole")
+
+
+def test_the_key_is_used_only_through_the_services_that_need_it(stack: Transformed) -> None:
+    """Each KMS permission is bound to the services on whose behalf the key is used."""
+    for statement in statements(stack):
+        if "kms:Decrypt" in statement["Action"]:
+            assert statement["Condition"]["StringEquals"]["kms:ViaService"]
+
+
+def test_everything_that_can_be_is_encrypted(stack: Transformed) -> None:
+    """Queues by SQS or by the key; with a key, the secret, logs, variables and alarms by it too."""
+    queues = stack.of_type("AWS::SQS::Queue").values()
+    if "KmsMasterKeyId" not in stack.properties("SourceQueue"):
+        assert all(queue["SqsManagedSseEnabled"] is True for queue in queues)
+        return
+    key = stack.properties("SourceQueue")["KmsMasterKeyId"]
+    assert all(queue["KmsMasterKeyId"] == key and "SqsManagedSseEnabled" not in queue for queue in queues)
+    assert stack.properties("ThriveSecret")["KmsKeyId"] == key
+    assert stack.properties("FunctionLogGroup")["KmsKeyId"] == key
+    assert stack.properties("CompletionFunction")["KmsKeyArn"] == key
+    assert stack.properties("AlarmTopic")["KmsMasterKeyId"] == key
+
+
+def test_the_created_secret_holds_the_placeholder_and_nothing_else() -> None:
+    """A change of this text would be written over the real credentials of every deployed stack."""
+    placeholder = {"tenantId": "REPLACE_ME", "clientSecret": "REPLACE_ME"}
+    written = transformed("defaults").properties("ThriveSecret")["SecretString"]
+    assert written == '{"tenantId": "REPLACE_ME", "clientSecret": "REPLACE_ME"}'
+    assert json.loads(written) == placeholder
+
+
+def test_a_changed_parameter_publishes_a_version() -> None:
+    """Every parameter that reaches the function stands in the version's description: no alias keeps old settings."""
+    function = sam_template.raw()["Resources"]["CompletionFunction"]["Properties"]
+    described = names_in(function["VersionDescription"])
+    assert function["VersionDescription"] == function["Description"]
+    elsewhere = {"Events", "Description", "VersionDescription"}
+    reaching = names_in({key: value for key, value in function.items() if key not in elsewhere})
+    # The queues' URLs change with their type. An emulator is used by `sam local`, which knows no alias.
+    assert described == (reaching | {"QueueType"}) - {"AwsEndpointUrl"}
+
+
+def names_in(node: object) -> set[str]:
+    """Give the parameters that a part of the template depends on, through conditions too."""
+    template = sam_template.raw()
+    found: set[str] = set()
+    if isinstance(node, list):
+        return found.union(*map(names_in, node)) if node else found
+    if isinstance(node, str):
+        found = set(re.findall(r"\$\{(\w+)\}", node))
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key == "Ref":
+                found.add(value)
+            elif key == "Fn::If":
+                found |= names_in(template["Conditions"][value[0]]) | names_in(value[1:])
+            else:
+                found |= names_in(value)
+    return found & set(template["Parameters"])
+
+
+def test_the_description_fits_whatever_the_parameters() -> None:
+    """Lambda allows a description 256 characters; the longest values of all its parameters stay within."""
+    definitions = sam_template.raw()["Parameters"]
+    text, local = sam_template.raw()["Resources"]["CompletionFunction"]["Properties"]["Description"]["Fn::Sub"]
+    longest = {name: longest_value(definition) for name, definition in definitions.items()}
+    longest["Secret"] = longest["ThriveSecretArn"] - len("arn:aws:secretsmanager:us-east-1:123456789012:secret:")
+    longest["Key"] = len("1234abcd-12ab-34cd-56ef-1234567890ab")
+    assert set(local) == {"Secret", "Key"}
+    names = re.findall(r"\$\{(\w+)\}", text)
+    assert sum(longest[name] for name in names) + len(names) - 1 <= 256
+
+
+def longest_value(definition: dict[str, Any]) -> int:
+    """Give the length of a parameter's longest value, 0 where it is not bounded."""
+    if "AllowedValues" in definition:
+        return max(len(str(value)) for value in definition["AllowedValues"])
+    return int(definition.get("MaxLength", len(str(definition.get("MaxValue", "")))))
+
+
+# ---- alarms, dashboard, queries
+
+
+def alarm_metrics(stack: Transformed) -> list[dict[str, Any]]:
+    """Give every metric that an alarm watches, as namespace, name and dimensions."""
+    metrics = []
+    for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
+        stats = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+        metrics += stats or [alarm]
+    return metrics
+
+
+def drawn_metrics(stack: Transformed) -> list[tuple[str, ...]]:
+    """Give every metric on the dashboard as (namespace, name, dimension, value, …), its abbreviations written out."""
+    body = json.loads(stack.one("AWS::CloudWatch::Dashboard")["DashboardBody"])
+    drawn = []
+    for widget in body["widgets"]:
+        previous: list[str] = []
+        for row in widget["properties"].get("metrics", []):
+            texts = [cell for cell in row if isinstance(cell, str)]
+            if not texts:
+                continue
+            if texts[0] == "...":
+                texts = [*previous[: len(previous) - len(texts) + 1], *texts[1:]]
+            previous = [previous[place] if cell == "." else cell for place, cell in enumerate(texts)]
+            drawn.append(tuple(previous))
+    return drawn
+
+
+def test_pitfall_35_every_alarmed_metric_of_ours_is_emitted(stack: Transformed) -> None:
+    """Same name, same namespace, and the one dimension with the value that the function is given."""
+    ours = [
+        metric
+        for metric in alarm_metrics(stack)
+        if metric["Namespace"] == variables(stack)["POWERTOOLS_METRICS_NAMESPACE"]
+    ]
+    assert {metric["MetricName"] for metric in ours} >= {
+        "CompletionsCreated",
+        "CompletionsExisting",
+        "AuthFailures",
+        "Throttles",
+    }
+    for metric in ours:
+        assert metric["MetricName"] in METRICS
+        assert metric["Dimensions"] == [{"Name": "service", "Value": variables(stack)["POWERTOOLS_SERVICE_NAME"]}]
+
+
+def test_pitfall_35_every_drawn_metric_of_ours_is_emitted(stack: Transformed) -> None:
+    """The dashboard draws what the code emits, and most of it."""
+    ours = [metric for metric in drawn_metrics(stack) if metric[0] == NAMESPACE]
+    assert {metric[1] for metric in ours} <= set(METRICS)
+    assert {metric[2:] for metric in ours} == {("service", sam_template.STACK)}
+    outcomes = {"CompletionsCreated", "CompletionsExisting", "CompletionsRejected", "CompletionsDeferred"}
+    assert {metric[1] for metric in ours} >= outcomes | {"AuthFailures", "Throttles", "ApiLatency"}
+
+
+def test_pitfall_35_no_alarm_is_forgotten(stack: Transformed) -> None:
+    """Dead letters, age, no success, credentials, throttles, errors; the rule's and the direct path's losses."""
+    watched = {(metric["Namespace"], metric["MetricName"]) for metric in alarm_metrics(stack)}
+    expected = {
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
+        ("AWS/Lambda", "Invocations"),
+        ("AWS/Lambda", "Errors"),
+        ("AWS/Lambda", "Throttles"),
+        (NAMESPACE, "CompletionsCreated"),
+        (NAMESPACE, "CompletionsExisting"),
+        (NAMESPACE, "AuthFailures"),
+        (NAMESPACE, "Throttles"),
+    }
+    if "CompletionRule" in stack.resources:
+        expected.add(("AWS/Events", "FailedInvocations"))
+    if "DirectInvokeConfig" in stack.resources:
+        expected |= {("AWS/Lambda", "AsyncEventsDropped"), ("AWS/Lambda", "DestinationDeliveryFailures")}
+    assert watched == expected
+    depths = [
+        alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0]
+        for alarm in stack.of_type("AWS::CloudWatch::Alarm").values()
+        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
+    ]
+    assert sorted(depths) == ["DeadLetterQueue", "UndeliveredQueue"]
+
+
+def test_alarms_tell_someone_what_to_do(stack: Transformed) -> None:
+    """Each has a text, a section of its own in docs/operate.md, and a target for both its states."""
+    manual = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
+        assert 100 <= len(alarm["AlarmDescription"]) <= 1024
+        slug = alarm["AlarmName"].removeprefix(sam_template.STACK + "-")
+        assert f"### {slug}\n" in manual
+        assert len(alarm["AlarmActions"]) == len(alarm["OKActions"]) == 1
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_the_manual_describes_no_alarm_that_is_not_there() -> None:
+    """docs/operate.md and the template name the same alarms."""
+    resources = sam_template.raw()["Resources"].values()
+    names = [item["Properties"]["AlarmName"] for item in resources if item["Type"] == "AWS::CloudWatch::Alarm"]
+    manual = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    slugs = [name["Fn::Sub"].removeprefix("${AWS::StackName}-") for name in names]
+    assert sorted(re.findall(r"^### ([a-z-]+)$", manual, re.MULTILINE)) == sorted(slugs)
+
+
+def test_the_rules_metrics_name_the_rule_and_a_bus_of_ones_own() -> None:
+    """The default bus reports by rule alone, any other by bus and rule; the name is the last part of the rule's ARN."""
+    own = transformed("everything").properties("RuleFailedAlarm")["Dimensions"]
+    default = transformed("defaults").properties("RuleFailedAlarm")["Dimensions"]
+    assert [dimension["Name"] for dimension in own] == ["RuleName", "EventBusName"]
+    assert [dimension["Name"] for dimension in default] == ["RuleName"]
+    split = {"Fn::Split": ["/", arn("CompletionRule")]}
+    assert own[0]["Value"] == {"Fn::Select": [2, split]}
+    assert default[0]["Value"] == {"Fn::Select": [1, split]}
+
+
+def test_saved_queries_use_fields_that_are_logged(stack: Transformed) -> None:
+    """Field names in the saved queries are those of the log line."""
+    fields = {"message_id", "outcome", "reason", "status", "statement_id", "user_id", "content_id"}
+    fields |= {"attempts", "receive_count", "duration_ms"}
+    words = {"fields", "filter", "sort", "limit", "stats", "count", "count_distinct", "earliest", "latest"}
+    words |= {"as", "by", "in", "and", "ispresent", "desc"}
+    labels = {"lines", "messages", "first", "last", "timestamp", "rejected", "deferred"}
+    queries = stack.of_type("AWS::Logs::QueryDefinition").values()
+    assert len(queries) == 3
+    for query in queries:
+        text = re.sub(r'"PUT[^"]*"', "", query["QueryString"])
+        assert set(re.findall(r"[a-z_]{2,}", text)) <= fields | words | labels
+
+
+def test_the_dashboard_is_one_screen_without_overlap(stack: Transformed) -> None:
+    """Every widget has a place of its own on a grid of 24 by 18."""
+    body = json.loads(stack.one("AWS::CloudWatch::Dashboard")["DashboardBody"])
+    taken = [
+        (column, widget["y"])
+        for widget in body["widgets"]
+        for column in range(widget["x"], widget["x"] + widget["width"])
+    ]
+    assert sorted(taken) == [(column, row) for column in range(24) for row in (0, 6, 12)]
+
+
+# ---- parameters
+
+
+def test_no_default_breaks_its_own_rule() -> None:
+    """Every default is an allowed value, and none of the parameter sets violates a rule."""
+    for values in PARAMETER_SETS.values():
+        assert rule_violations(values) == []
+        for name, value in sam_template.parameters(values).items():
+            assert accepts(name, value), (name, value)
+
+
+def accepts(parameter: str, value: str) -> bool:
+    """Tell whether CloudFormation would accept a value: pattern, allowed values, bounds."""
+    definition = sam_template.raw()["Parameters"][parameter]
+    values = value.split(",") if definition["Type"] == "CommaDelimitedList" else [value]
+    return all(accepts_one(definition, one) for one in values)
+
+
+def accepts_one(definition: dict[str, Any], value: str) -> bool:
+    """Tell whether one value is accepted."""
+    if "AllowedValues" in definition and value not in map(str, definition["AllowedValues"]):
+        return False
+    if "AllowedPattern" in definition and not re.fullmatch(definition["AllowedPattern"], value):
+        return False
+    if definition["Type"] == "Number":
+        if not re.fullmatch(r"\d+", value):
+            return False
+        return definition.get("MinValue", 0) <= int(value) <= definition.get("MaxValue", int(value))
+    return len(value) <= definition.get("MaxLength", len(value))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("AlarmEmail", "ops"),
+        ("AlarmEmail", "ops@example.com, more@example.com"),
+        ("AlarmTopicArn", "pager"),
+        ("AlarmTopicArn", "arn:aws:sns:eu-west-1:123456789012:pager.fifo"),
+        ("Architecture", "arm"),
+        ("AwsEndpointUrl", "https://attacker.example"),
+        ("AwsEndpointUrl", "http://10.0.0.1:4566"),
+        ("BatchSize", "0"),
+        ("BatchSize", "101"),
+        ("BatchingWindowSeconds", "61"),
+        ("EventBusName", "aws.partner/example.com/1"),
+        ("EventBusName", "arn:aws:events:eu-west-1:123456789012:event-bus/learning"),
+        ("EventDelivery", "pipe"),
+        ("EventDetailTypes", ""),
+        ("EventSources", "one,,two"),
+        ("KmsKeyArn", "alias/mine"),
+        ("KmsKeyArn", "arn:aws:kms:eu-west-1:123456789012:alias/mine"),
+        ("KmsKeyArn", "yes"),
+        ("LogLevel", "info"),
+        ("LogRetentionDays", "7"),
+        ("MaximumConcurrency", "1"),
+        ("MaximumConcurrency", "1001"),
+        ("OldestMessageAlarmSeconds", "60"),
+        ("QueueRetentionDays", "4"),
+        ("QueueRetentionDays", "14"),
+        ("QueueType", "FIFO"),
+        ("RequestsInFlight", "0"),
+        ("SnapStart", "on"),
+        ("SnsTopicArn", "arn:aws:sns:eu-west-1:123456789012:completions.fifo"),
+        ("ThriveBaseUrl", "http://thrive.example"),
+        ("ThriveBaseUrl", "https://thrive.example/rest/v1"),
+        ("ThriveBaseUrl", "https://user@thrive.example"),
+        ("ThriveEnvironment", "test"),
+        ("ThriveScope", '"api/write"'),
+        ("ThriveScope", "api/write  api/read"),
+        ("ThriveSecretArn", "thrive"),
+        ("ThriveSecretArn", "arn:aws:ssm:eu-west-1:123456789012:parameter/thrive"),
+        ("ThriveSecretKmsKeyArn", "alias/aws/secretsmanager"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_created(parameter: str, value: str) -> None:
+    """A value that cannot work does not pass the parameter's own pattern, list or bounds."""
+    assert not accepts(parameter, value)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("AwsEndpointUrl", "http://host.docker.internal:4566"),
+        ("EventDetailTypes", "Course Completed,Quiz Passed"),
+        ("EventSources", "com.example.learning,hr-suite"),
+        ("KmsKeyArn", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab"),
+        ("ThriveBaseUrl", "http://127.0.0.1:8080"),
+        ("ThriveBaseUrl", "http://172.17.0.1:8080"),
+        ("ThriveBaseUrl", "https://stand-in.example:8443"),
+        ("ThriveScope", ""),
+        ("ThriveScope", "api/read api/write"),
+        ("ThriveSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:apps/thrive/prod-AbCdEf"),
+    ],
+)
+def test_sense_is_accepted(parameter: str, value: str) -> None:
+    """The patterns do not refuse what people really have."""
+    assert accepts(parameter, value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"QueueType": "fifo", "EventDelivery": "direct"}, "EventDelivery=queue or QueueType=standard"),
+        (
+            {"QueueType": "fifo", "SnsTopicArn": sam_template.TOPIC},
+            "Leave SnsTopicArn empty or choose QueueType=standard",
+        ),
+        ({"QueueType": "fifo", "BatchingWindowSeconds": "5"}, "BatchingWindowSeconds=0 or choose QueueType=standard"),
+        ({"QueueType": "fifo", "BatchSize": "11"}, "BatchSize above 10"),
+        ({"BatchSize": "11"}, "BatchingWindowSeconds of at least 1"),
+        ({"ThriveSecretKmsKeyArn": KEY}, "Set ThriveSecretArn too, or use KmsKeyArn"),
+        ({"AlarmEmail": "ops@example.com", "AlarmTopicArn": sam_template.TOPIC}, "not both"),
+    ],
+)
+def test_combinations_that_cannot_work_say_what_to_change(values: dict[str, str], words: str) -> None:
+    """CloudFormation's rules refuse them before anything is created, in words that help."""
+    (violation,) = rule_violations(values)
+    assert words in violation
+
+
+def test_every_parameter_is_grouped_and_labelled() -> None:
+    """The console shows each parameter once, in a group, under a readable name."""
+    template = sam_template.raw()
+    interface = template["Metadata"]["AWS::CloudFormation::Interface"]
+    grouped = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    assert sorted(interface["ParameterLabels"]) == sorted(template["Parameters"])
+
+
+def test_the_application_is_published_under_the_project_version() -> None:
+    """The Serverless Application Repository shows the version and licence of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    application = sam_template.raw()["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert application["SemanticVersion"] == project["version"]
+    assert application["SpdxLicenseId"] == project["license"]
+    assert (ROOT / application["LicenseUrl"]).is_file()
+
+
+def test_the_template_needs_no_upload() -> None:
+    """CloudFormation takes a template of up to 51,200 bytes as it is."""
+    assert sam_template.TEMPLATE.stat().st_size <= 51_200
+
+
+def test_every_skipped_check_carries_its_reason() -> None:
+    """A security scanner's finding is left aside only with a sentence beside it."""
+    for resource in sam_template.raw()["Resources"].values():
+        for skip in resource.get("Metadata", {}).get("checkov", {}).get("skip", []):
+            assert re.fullmatch(r"CKV2?_AWS_\d+", skip["id"])
+            assert len(skip["comment"]) > 40
