@@ -13,8 +13,6 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = "completion_sync"
 # What clients of these services load from botocore; the files directly in its data (endpoints, retries, …) stay too.
 AWS_SERVICES = {"secretsmanager", "sqs"}
-# boto3 imports it for S3 alone, and only when S3 is asked for.
-UNUSED_PACKAGES = ("s3transfer",)
 LICENCES = "licenses"
 # The earliest day that a zip can hold in every time zone: unchanged sources make an unchanged archive.
 EPOCH = 315_619_200  # 1980-01-02T00:00:00Z
@@ -48,11 +46,9 @@ def install(requirements: Path, target: Path) -> None:
 def prune(target: Path) -> None:
     """Remove what the function never loads; keep every licence."""
     for info in sorted(target.glob("*.dist-info")):
-        if not info.name.startswith(UNUSED_PACKAGES):
-            keep_licences(info, target / LICENCES / info.name.removesuffix(".dist-info"))
+        keep_licences(info, target / LICENCES / info.name.removesuffix(".dist-info"))
         shutil.rmtree(info)
-    for name in ("bin", *UNUSED_PACKAGES):
-        shutil.rmtree(target / name, ignore_errors=True)
+    shutil.rmtree(target / "bin", ignore_errors=True)
     for directory in sorted(
         path for path in target.rglob("*") if path.is_dir() and path.name in {"tests", "__pycache__"}
     ):
