@@ -35,7 +35,7 @@ HURRY = {"BACKOFF_BASE_SECONDS": "1", "BACKOFF_CAP_SECONDS": "4"}
 VISIBILITY_SECONDS = 8
 ENVIRONMENTS = 3
 # How long an act lasts at most before the next begins, and how long the queue may take to run empty after the last.
-_ACT_SECONDS = 2.0
+_ACT_SECONDS = 1.5
 _DRAIN_SECONDS = 90.0
 _TICK_SECONDS = 0.1
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from console.pipeline.rig import Rig
     from console.thrive_api import StandIn
 
-OUTAGE_SECONDS = 4.0
+OUTAGE_SECONDS = 3.0
 _THROTTLED_SECONDS = 1.5
 # How long an answer is held back, so that an environment can be killed between Thrive's record and its answer.
-_HELD_SECONDS = 2.0
+_HELD_SECONDS = 1.5
 _PATIENCE_SECONDS = 5.0
 
 

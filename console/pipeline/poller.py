@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # SQS's own limits: messages in one receive, entries in one delete.
 _MOST_PER_CALL = 10
 _LONGEST_WAIT = 20
+# Lambda waits in a long poll. A poll that ends at once and a pause come to the same, and the poller can stop any time.
+_IDLE_SECONDS = 0.1
 
 
 class Invocable(Protocol):
@@ -50,17 +52,12 @@ class Poller:
         source: EventSource,
         environments: Sequence[Invocable],
         *,
-        wait_seconds: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Set up without polling yet; environments beyond the mapping's maximum concurrency stay idle.
-
-        `wait_seconds` is the longest that an empty queue is waited on, and so that `stop` takes; Lambda waits for 20.
-        """
+        """Set up without polling yet; environments beyond the mapping's maximum concurrency stay idle."""
         self._sqs = sqs
         self._source = source
         self._environments = environments[: source.maximum_concurrency]
-        self._wait_seconds = wait_seconds
         self._clock = clock
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -107,13 +104,14 @@ class Poller:
     def _run(self, environment: Invocable) -> None:
         while not self._stopping.is_set() and self._failure is None:
             try:
-                self.poll_once(environment)
+                if not self.poll_once(environment):
+                    self._stopping.wait(_IDLE_SECONDS)
             except Exception as error:  # noqa: BLE001 - it is raised again in `check`, in the caller's thread
                 self._failure = error
 
     def _receive(self) -> list[MessageTypeDef]:
         """Gather a batch: until it is full or, counted from its first message, the window has passed."""
-        messages = self._receive_some(self._source.batch_size, self._wait_seconds)
+        messages = self._receive_some(self._source.batch_size, 0)
         if messages and self._source.window:
             closes_at = self._clock() + self._source.window
             while len(messages) < self._source.batch_size and (left := closes_at - self._clock()) > 0:

@@ -101,20 +101,22 @@ class Child:
             self._process.wait()
 
     def freeze(self) -> None:
-        """Stop every process of the session in its tracks, as Lambda does between invocations."""
-        self._signal(signal.SIGSTOP)
+        """Stop what the program runs, and where it runs nothing the program itself, in its tracks."""
+        self._signal(signal.SIGSTOP, below=True)
 
     def thaw(self) -> None:
-        """Let a frozen session go on."""
-        self._signal(signal.SIGCONT)
+        """Let it go on."""
+        self._signal(signal.SIGCONT, below=True)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals, *, below: bool = False) -> None:
         if not _IS_LINUX:
             os.killpg(self._process.pid, number)
             return
         # A second look catches a process that was born during the first; one that is already dead does no harm.
         for _ in range(2):
-            for pid in _members(self._process.pid):
+            members = _members(self._process.pid)
+            children = [pid for pid in members if pid != self._process.pid]
+            for pid in (children or members) if below else members:
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:

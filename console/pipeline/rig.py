@@ -92,7 +92,7 @@ def running_rig(
         )
     spec = spec_for(
         stack.function,
-        code.path,
+        code,
         emulator.url,
         emulator=None if plan.plain else runtime_emulator(),
         overrides=plan.overrides,

@@ -8,7 +8,6 @@ of these, a plain Python process takes their place (`plain_runtime.py`), behind 
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import os
 import platform
@@ -18,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from console.pipeline import runtime_client
 from console.pipeline.emulator import ACCESS, ROOT
 from console.pipeline.processes import LOOPBACK, Child, accepts, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from console.pipeline.artefact import Artefact
     from console.pipeline.stack import Function
 
 FailureKind = Literal["error", "timeout", "exit"]
@@ -50,7 +51,7 @@ class RuntimeSpec:
     """All that an environment needs to know; `emulator` None means plain Python."""
 
     emulator: Path | None
-    code: Path
+    code: Artefact
     handler: str
     timeout: int
     variables: Mapping[str, str]
@@ -61,31 +62,34 @@ class RuntimeSpec:
         version = ".".join(map(str, sys.version_info[:2]))
         if self.emulator is None:
             return f"plain Python {version}, without Lambda's runtime"
-        return f"Lambda's runtime interface emulator, Python {version}"
+        return f"Lambda's runtime emulator, Python {version}"
 
 
 def runtime_emulator() -> Path | None:
     """Return this platform's runtime interface emulator, or None where there is none or its client is missing."""
     machine = _MACHINES.get(platform.machine().lower())
-    if not sys.platform.startswith("linux") or machine is None or importlib.util.find_spec("awslambdaric") is None:
+    if not sys.platform.startswith("linux") or machine is None or not runtime_client.is_installed():
         return None
     pattern = f"lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-{machine}"
     return next(iter((ROOT / ".tools" / "sam").glob(pattern)), None)
 
 
 def spec_for(
-    function: Function, artefact: Path, aws_url: str, *, emulator: Path | None, overrides: Mapping[str, str]
+    function: Function, code: Artefact, aws_url: str, *, emulator: Path | None, overrides: Mapping[str, str]
 ) -> RuntimeSpec:
     """Derive an environment from the deployed function: its variables, those that Lambda sets, and our `overrides`.
 
     `overrides` replaces variables of the function; `AWS_LAMBDA_FUNCTION_TIMEOUT` (seconds) replaces its timeout.
     """
+    paths = [code.path]
+    if emulator is not None:
+        paths.append(runtime_client.link_client(ROOT / "build" / "runtime-client"))
     variables = {
         # Nothing of our own environment but the search path: no proxy, no profile, no real credentials.
         "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(artefact),
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
         # The artefact stays as it was built; its byte code is for Lambda's Python, ours goes beside it.
-        "PYTHONPYCACHEPREFIX": str(artefact.parent / ".byte-code"),
+        "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "byte-code"),
         **ACCESS,
         "AWS_DEFAULT_REGION": ACCESS["AWS_REGION"],
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
@@ -96,7 +100,7 @@ def spec_for(
         **function.environment,
         **overrides,
     }
-    return RuntimeSpec(emulator, artefact, function.handler, int(variables["AWS_LAMBDA_FUNCTION_TIMEOUT"]), variables)
+    return RuntimeSpec(emulator, code, function.handler, int(variables["AWS_LAMBDA_FUNCTION_TIMEOUT"]), variables)
 
 
 class Environment:
@@ -151,12 +155,12 @@ class Environment:
             child.kill()
 
     def freeze(self) -> None:
-        """Stop the environment's processes, as Lambda does between two invocations."""
+        """Stop the function where it stands, as Lambda does between two invocations; its timeout goes on."""
         if self._child is not None:
             self._child.freeze()
 
     def thaw(self) -> None:
-        """Let a frozen environment go on."""
+        """Let a frozen function go on."""
         if self._child is not None:
             self._child.thaw()
 
@@ -167,16 +171,19 @@ class Environment:
             # In the folder of the code, as at AWS: Python looks there first, and must not find this repository.
             self._command(),
             self._spec.variables,
-            cwd=self._spec.code,
+            cwd=self._spec.code.path,
             out=self.log,
             err=self._runtime_log,
         )
         self._child.wait_until(lambda: accepts(self._port), seconds=_START_SECONDS)
 
     def _command(self) -> Sequence[str]:
+        # Without the packages of this environment, so that the artefact must have all that it needs; the bare source
+        # cannot do without them.
+        python = [sys.executable, "-S"] if self._spec.code.is_built else [sys.executable]
         if self._spec.emulator is None:
             script = Path(__file__).with_name("plain_runtime.py")
-            return [sys.executable, str(script), str(self._port), self._spec.handler]
+            return [*python, str(script), str(self._port), self._spec.handler]
         return [
             str(self._spec.emulator),
             "--runtime-interface-emulator-address",
@@ -185,7 +192,7 @@ class Environment:
             f"{LOOPBACK}:{free_port()}",
             "--log-level",
             "info",
-            sys.executable,
+            *python,
             "-m",
             "awslambdaric",
             self._spec.handler,

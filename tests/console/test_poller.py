@@ -178,7 +178,7 @@ def test_a_window_ends_when_its_time_is_up() -> None:
     queue, function = FakeQueue(3), FakeFunction(reporting())
     poller(queue, source(batch_size=25, window=5), clock=lambda: next(times)).poll_once(function)
     assert function.batches == [["m1", "m2", "m3"]]
-    assert [request["WaitTimeSeconds"] for request in queue.receives] == [1, 5, 3]
+    assert [request["WaitTimeSeconds"] for request in queue.receives] == [0, 5, 3]
 
 
 def test_all_attributes_are_asked_for() -> None:
