@@ -13,6 +13,9 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = "completion_sync"
 # What clients of these services load from botocore; the files directly in its data (endpoints, retries, …) stay too.
 AWS_SERVICES = {"secretsmanager", "sqs"}
+# The larger half of Powertools: web frameworks, batches, caches, event classes. `try_out` tells when one is needed.
+UNUSED_DIRECTORIES = ("aws_lambda_powertools/event_handler", "bin", "boto3/examples")
+POWERTOOLS_UTILITIES = {"jmespath_utils", "typing"}
 LICENCES = "licenses"
 # The earliest day that a zip can hold in every time zone: unchanged sources make an unchanged archive.
 EPOCH = 315_619_200  # 1980-01-02T00:00:00Z
@@ -28,7 +31,14 @@ def main(arguments: list[str]) -> int:
     install(HERE / "requirements.txt", target)
     prune(target)
     shutil.copytree(HERE / PACKAGE, target / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.pyi", "py.typed"))
-    compile_all(target)
+    interpreter = find_interpreter()
+    if interpreter is None:
+        name = f"python{TARGET[0]}.{TARGET[1]}"
+        warning = f"no {name} on this machine: the artefact has no byte code, and every cold start compiles it anew"
+        print(f"WARNING: {warning}. Install {name} and build again before you deploy.", file=sys.stderr)  # noqa: T201
+    else:
+        compile_all(target, interpreter)
+        try_out(target, interpreter)
     settle_times(target)
     return 0
 
@@ -48,7 +58,11 @@ def prune(target: Path) -> None:
     for info in sorted(target.glob("*.dist-info")):
         keep_licences(info, target / LICENCES / info.name.removesuffix(".dist-info"))
         shutil.rmtree(info)
-    shutil.rmtree(target / "bin", ignore_errors=True)
+    for name in UNUSED_DIRECTORIES:
+        shutil.rmtree(target / name, ignore_errors=True)
+    keep_only(POWERTOOLS_UTILITIES, target / "aws_lambda_powertools" / "utilities")
+    keep_only(AWS_SERVICES, target / "botocore" / "data")
+    keep_only(set(), target / "boto3" / "data")
     for directory in sorted(
         path for path in target.rglob("*") if path.is_dir() and path.name in {"tests", "__pycache__"}
     ):
@@ -56,11 +70,13 @@ def prune(target: Path) -> None:
     for pattern in ("*.pyi", "py.typed", "*.md"):
         for file in target.rglob(pattern):
             file.unlink()
-    for library, services in (("botocore", AWS_SERVICES), ("boto3", set[str]())):
-        for directory in sorted((target / library / "data").iterdir()):
-            if directory.is_dir() and directory.name not in services:
-                shutil.rmtree(directory)
-    shutil.rmtree(target / "boto3" / "examples", ignore_errors=True)
+
+
+def keep_only(names: set[str], parent: Path) -> None:
+    """Remove all directories but these; files stay."""
+    for directory in sorted(parent.iterdir()):
+        if directory.is_dir() and directory.name not in names:
+            shutil.rmtree(directory)
 
 
 def keep_licences(info: Path, destination: Path) -> None:
@@ -71,19 +87,21 @@ def keep_licences(info: Path, destination: Path) -> None:
             shutil.copyfile(file, destination / file.name)
 
 
-def compile_all(target: Path) -> None:
+def compile_all(target: Path, interpreter: str) -> None:
     """Write byte code that the runtime takes as it is: it could not write its own, as /var/task is read-only."""
-    interpreter = find_interpreter()
-    name = f"python{TARGET[0]}.{TARGET[1]}"
-    if interpreter is None:
-        warning = f"no {name} on this machine: the artefact has no byte code, and every cold start compiles it anew"
-        print(f"WARNING: {warning}. Install {name} and build again before you deploy.", file=sys.stderr)  # noqa: T201
-        return
     options = ["-q", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(target), "-p", "/var/task"]
     # A fixed hash seed gives constant sets one order.
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": "", "PYTHONNOUSERSITE": "1"}
     command = [interpreter, "-m", "compileall", *options, str(target)]
     subprocess.run(command, check=True, cwd=target.parent, env=environment)  # noqa: S603 - all arguments are ours
+
+
+def try_out(target: Path, interpreter: str) -> None:
+    """Import the handler and make its AWS clients from the artefact alone: what was pruned too much shows here."""
+    clients = "".join(f"; boto3.client({service!r}, 'eu-west-1')" for service in sorted(AWS_SERVICES))
+    program = f"import sys; sys.path.insert(0, {str(target)!r}); import {PACKAGE}.handler, boto3{clients}"
+    # Isolated, without site-packages, writing no byte code.
+    subprocess.run([interpreter, "-I", "-S", "-B", "-c", program], check=True)  # noqa: S603 - all arguments are ours
 
 
 def find_interpreter() -> str | None:
