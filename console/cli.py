@@ -11,7 +11,10 @@ from typing import Any
 import click
 
 # Subcommands that live elsewhere: name, module, attribute, and the line that `--help` shows without importing them.
-_ELSEWHERE = {"thrive-api": ("console.thrive_api.command", "thrive_api", "Run a stand-in Thrive API.")}
+_ELSEWHERE = {
+    "sam-local": ("console.sam_local", "sam_local", "Run what `sam local` talks to: a stand-in Thrive API and AWS."),
+    "thrive-api": ("console.thrive_api.command", "thrive_api", "Run a stand-in Thrive API."),
+}
 
 
 class _Commands(click.Group):

@@ -99,21 +99,23 @@ class Emulator:
 
 
 @contextmanager
-def running_emulator(folder: Path) -> Iterator[Emulator]:
+def running_emulator(folder: Path, host: str = LOOPBACK, port: int = 0) -> Iterator[Emulator]:
     """Run an emulator for as long as the block lasts; its log goes to `folder/emulator.log`, its state below `folder`.
+
+    It listens on one address of this machine, `host`; port 0 takes a free one.
 
     :raises EmulatorMissingError: it is not installed.
     :raises StartError: it did not come up.
     """
     if not PROGRAM.exists():
         raise EmulatorMissingError("the AWS emulator is not installed: run `make setup`")
-    port = free_port()
+    port = port or free_port()
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "GATEWAY_PORT": str(port),
         # Left alone it listens on every interface, names queues after localhost and looks for Docker.
-        "BIND_HOST": LOOPBACK,
-        "MINISTACK_HOST": LOOPBACK,
+        "BIND_HOST": host,
+        "MINISTACK_HOST": host,
         "DOCKER_HOST": "unix:///nonexistent",
         "MINISTACK_REGION": REGION,
         "STATE_DIR": str(folder / "emulator-state"),
@@ -123,7 +125,7 @@ def running_emulator(folder: Path) -> Iterator[Emulator]:
     }
     child = Child([str(PROGRAM)], environment, cwd=folder, out=folder / "emulator.log")
     try:
-        emulator = Emulator(f"http://{LOOPBACK}:{port}")
+        emulator = Emulator(f"http://{host}:{port}")
         child.wait_until(lambda: _is_ready(emulator.url), seconds=_START_SECONDS)
         yield emulator
     finally:
