@@ -107,7 +107,12 @@ class Queues:
         return [
             _bind(self._send, url, chunk)
             for chunk in _chunks(
-                [(message, message.body, _attributes(message, outcome, self._clock)) for message, outcome in rejected],
+                # SQS takes no empty body, and might refuse those beside it: such a one never came from a queue.
+                [
+                    (message, message.body, _attributes(message, outcome, self._clock))
+                    for message, outcome in rejected
+                    if message.body
+                ],
                 lambda entry: len(entry[1].encode("utf-8", "replace")) + 2 * MAX_DETAIL_LENGTH,
             )
         ]
