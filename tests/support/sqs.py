@@ -1,0 +1,98 @@
+"""A fake SQS client that remembers its calls and fails on demand."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from tests.support.fakes import client_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENDPOINT = "https://sqs.eu-west-2.amazonaws.com"
+DEAD_LETTER_URL = f"{ENDPOINT}/123456789012/dead-letters"
+RETRY_URL = f"{ENDPOINT}/123456789012/retries"
+
+
+class FakeSqs:
+    """Takes what boto3's client takes, and answers as SQS does.
+
+    ``calls`` holds the operations and their requests. ``on_call`` is called first, with both, and may raise.
+    ``refused`` tells of a batch entry with which code SQS fails it inside its answer, or None.
+    """
+
+    def __init__(self, endpoint_url: str = ENDPOINT) -> None:
+        self.meta = SimpleNamespace(endpoint_url=endpoint_url)
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.on_call: Callable[[str, dict[str, Any]], None] = _nothing
+        self.refused: Callable[[dict[str, Any]], str | None] = _none
+        self._lock = threading.Lock()
+
+    def client(self) -> Any:
+        """Give the client."""
+        return self
+
+    def of(self, operation: str) -> list[dict[str, Any]]:
+        """Give the requests of one operation."""
+        with self._lock:
+            return [request for name, request in self.calls if name == operation]
+
+    def entries(self, operation: str) -> list[dict[str, Any]]:
+        """Give the entries of all batch calls of one operation."""
+        return [entry for request in self.of(operation) for entry in request["Entries"]]
+
+    def send_message_batch(self, **request: Any) -> dict[str, Any]:
+        """Send up to ten messages."""
+        return self._batch("send_message_batch", request)
+
+    def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
+        """Set the visibility of up to ten messages."""
+        return self._batch("change_message_visibility_batch", request)
+
+    def send_message(self, **request: Any) -> dict[str, Any]:
+        """Send one message."""
+        self._note("send_message", request)
+        return {"MessageId": "sent"}
+
+    def _batch(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        self._note(operation, request)
+        entries = request["Entries"]
+        assert 1 <= len(entries) <= 10, "SQS refuses the whole call"
+        assert len({entry["Id"] for entry in entries}) == len(entries), "SQS refuses the whole call"
+        codes = {entry["Id"]: self.refused(entry) for entry in entries}
+        # SQS leaves an empty list out.
+        answer = {
+            "Successful": [{"Id": name} for name, code in codes.items() if code is None],
+            "Failed": [{"Id": name, "Code": code, "SenderFault": True} for name, code in codes.items() if code],
+        }
+        return {name: value for name, value in answer.items() if value}
+
+    def _note(self, operation: str, request: dict[str, Any]) -> None:
+        with self._lock:
+            self.calls.append((operation, request))
+        self.on_call(operation, request)
+
+
+def fail_with(error: Exception, operation: str | None = None) -> Callable[[str, dict[str, Any]], None]:
+    """Give an ``on_call`` that raises, for one operation or for all."""
+
+    def fail(called: str, _request: dict[str, Any]) -> None:
+        if operation in {None, called}:
+            raise error
+
+    return fail
+
+
+def throttled(operation: str = "SendMessageBatch") -> Exception:
+    """Give what boto3 raises where SQS throttles; its text quotes what must not go further."""
+    return client_error("ThrottlingException", 400, operation)
+
+
+def _nothing(_operation: str, _request: dict[str, Any]) -> None:
+    return None
+
+
+def _none(_entry: dict[str, Any]) -> None:
+    return None
