@@ -1,0 +1,109 @@
+"""`sam build`, `sam local invoke` with every event file, and `sam local start-lambda` with boto3."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+
+from console.sam_local import AWS_PORT, THRIVE_PORT, container_facing_address, running_neighbours
+from tests.sam_local.conftest import REGION, invoke, is_free, outcomes_in
+from tests.support.contract import assert_request_matches_contract
+from tests.support.event_files import EVENTS, EXPECTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from console.sam_local import Neighbours
+    from console.thrive_api import StandIn
+
+DEAD_LETTERS = "thrive-completion-sync-local-dead-letters"
+
+
+def recorded(api: StandIn) -> set[tuple[str, ...]]:
+    """Return the completions in the stand-in's ledger."""
+    return {tuple(entry.key) for entry in api.ledger}
+
+
+def dead_letters(neighbours: Neighbours) -> set[tuple[str, str]]:
+    """Take all messages from the dead-letter queue; return their source's id and the reason."""
+    sqs = boto3.session.Session("local", "local").client(
+        "sqs", region_name=REGION, endpoint_url=neighbours.emulator.url, config=Config(proxies={})
+    )
+    url = sqs.get_queue_url(QueueName=DEAD_LETTERS)["QueueUrl"]
+    found = set()
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]).get(
+        "Messages", []
+    ):
+        for message in messages:
+            attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+            found.add((attributes["sourceMessageId"], attributes["reason"]))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return found
+
+
+def rejected(outcomes: Iterable[tuple[str, tuple[str, str | None]]]) -> set[tuple[str, str | None]]:
+    """Pick those that belong into the dead-letter queue."""
+    return {(message_id, reason) for message_id, (outcome, reason) in outcomes if outcome == "rejected"}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_sam_local_invoke_does_with_every_event_file_what_its_readme_says(name: str, neighbours: Neighbours) -> None:
+    """`sam local invoke -e` of each file of events/ answers, logs, sends and dead-letters what is written beside it."""
+    expected = EXPECTED[name]
+
+    invoked = invoke(EVENTS / name, neighbours.parameter_overrides)
+
+    if expected.error:
+        assert invoked.answer["errorType"] == expected.error
+    elif name.startswith("sqs"):
+        assert invoked.answer == {"batchItemFailures": []}
+    else:
+        [(outcome, reason)] = expected.outcomes.values()
+        assert (invoked.answer["outcome"], invoked.answer.get("reason")) == (outcome, reason)
+        assert ("statementId" in invoked.answer) == (outcome == "created")
+    assert invoked.outcomes == dict(expected.outcomes)
+    assert recorded(neighbours.api) == set(expected.sent)
+    assert dead_letters(neighbours) == rejected(expected.outcomes.items())
+    for arrival in neighbours.api.requests:
+        assert_request_matches_contract(arrival.method, arrival.path, arrival.headers, arrival.body)
+
+
+def test_sam_local_invoke_needs_no_options_beside_the_event(built: None, tmp_path: Path) -> None:
+    """With what `completion-sync sam-local` runs, samconfig.toml holds all other options."""
+    host = container_facing_address()
+    if not (is_free(host, THRIVE_PORT) and is_free(host, AWS_PORT)):
+        pytest.skip(f"something else listens on the ports of samconfig.toml ({THRIVE_PORT}, {AWS_PORT})")
+    with running_neighbours(tmp_path, thrive_port=THRIVE_PORT, aws_port=AWS_PORT) as neighbours:
+        invoked = invoke(EVENTS / "sqs-plain.json")
+        assert invoked.answer == {"batchItemFailures": []}
+        assert recorded(neighbours.api) == set(EXPECTED["sqs-plain.json"].sent)
+
+
+def test_a_boto3_client_of_start_lambda_finds_the_function_warm(
+    neighbours: Neighbours, start_lambda: tuple[str, Path]
+) -> None:
+    """A batch and a direct event are recorded by one warm environment, with one token."""
+    url, log = start_lambda
+    client: Any = boto3.session.Session().client(
+        "lambda", region_name=REGION, endpoint_url=url, config=Config(signature_version=UNSIGNED, proxies={})
+    )
+
+    def call(name: str) -> Any:
+        answer = client.invoke(FunctionName="CompletionFunction", Payload=(EVENTS / name).read_bytes())
+        return json.load(answer["Payload"])
+
+    assert call("sqs-plain-batch.json") == {"batchItemFailures": []}
+    assert call("eventbridge-direct-without-completed-at.json")["outcome"] == "created"
+    # SAM sets no FunctionError for it, as Lambda does: it does not expect the requestId that the runtime adds.
+    assert call("unsupported-s3-put.json")["errorType"] == "UnsupportedEventError"
+
+    sent = [EXPECTED[f"{name}.json"].sent for name in ("sqs-plain-batch", "eventbridge-direct-without-completed-at")]
+    assert recorded(neighbours.api) == set().union(*sent)
+    assert len(neighbours.api.requests.of("token")) == 1
+    assert len(outcomes_in(log.read_text())) == 4
