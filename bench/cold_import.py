@@ -53,7 +53,7 @@ def main() -> int:
             )
             if not name.endswith("no byte code"):
                 recipe.compile_all(directory, interpreter)
-        taken = {name: [] for name in variants}
+        taken: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(ROUNDS):
             for name, directory in variants.items():
                 taken[name].append(once(interpreter, directory))
