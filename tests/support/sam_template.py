@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
@@ -122,13 +123,13 @@ def transformed(name: str) -> Transformed:
 
 def transform(values: dict[str, str]) -> Transformed:
     """Transform the template for any parameters."""
-    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     from samtranslator.translator.transform import transform as sam  # noqa: PLC0415 - slow, and few tests need it
 
     fragment = raw()
     fragment["Resources"]["CompletionFunction"]["Properties"]["CodeUri"] = "s3://bucket/artefact.zip"
     given = parameters(values)
-    template = sam(fragment, dict(given), _NoManagedPolicies())
+    with patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
+        template = sam(fragment, dict(given), _NoManagedPolicies())
     resolver = _Resolver(template, given)
     resources = {
         logical_id: resolver.resolve(resource)
