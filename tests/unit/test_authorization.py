@@ -407,7 +407,7 @@ class TestRenewal:
 
     @pytest.mark.parametrize("method", ["oauth2", "basic"])
     def test_pitfall_22_a_401_for_all_under_threads_has_a_bound(self, method: str) -> None:
-        """Sixteen threads that meet nothing but 401 make one token request each at the most, and one secret read in all."""
+        """Sixteen threads that meet nothing but 401 make at most one token request each, and one secret read in all."""
         case = Case(authMethod=method)
         first = case.grant()
 
