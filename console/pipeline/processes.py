@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.02
+# Waits for a line from us; if we die without a word, by SIGKILL say, the pipe ends, and the child must not live on.
+_GUARD = 'read _ || kill -9 "$0"'
 _IS_LINUX = sys.platform.startswith("linux")
 
 
@@ -63,6 +66,14 @@ class Child:
                 )
             except OSError as error:
                 raise StartError(f"{command[0]} cannot be run: {error.strerror}") from error
+        self._killing = threading.Lock()
+        self._guard = subprocess.Popen(  # noqa: S603 - our own script
+            ["/bin/sh", "-c", _GUARD, str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def is_running(self) -> bool:
         """Tell whether the program itself is alive. Looking does not reap it, so its process id stays its own."""
@@ -96,9 +107,12 @@ class Child:
 
     def kill(self) -> None:
         """Kill the whole session with SIGKILL: nothing gets to clean up, to answer or to say good-bye."""
-        if self._process.returncode is None:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+        with self._killing:
+            if self._process.returncode is None:
+                self._signal(signal.SIGKILL)
+                self._process.wait()
+            if self._guard.returncode is None:
+                self._guard.communicate(b"\n")
 
     def freeze(self) -> None:
         """Stop what the program runs, and where it runs nothing the program itself, in its tracks."""

@@ -95,9 +95,10 @@ def spec_for(
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(function.timeout),
-        "AWS_ENDPOINT_URL": aws_url,
         "_HANDLER": function.handler,
         **function.environment,
+        # After the template's own: whatever it says, this function must never reach the real AWS.
+        "AWS_ENDPOINT_URL": aws_url,
         **overrides,
     }
     return RuntimeSpec(emulator, code, function.handler, int(variables["AWS_LAMBDA_FUNCTION_TIMEOUT"]), variables)
