@@ -67,11 +67,19 @@ def demo(**options: Any) -> None:
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from console.demo.run import Options, run  # noqa: PLC0415
+    from console.demo.run import NoEventsError, Options, run  # noqa: PLC0415
+    from console.pipeline.artefact import BuildError  # noqa: PLC0415
+    from console.pipeline.emulator import EmulatorMissingError  # noqa: PLC0415
+    from console.pipeline.processes import StartError  # noqa: PLC0415
+    from console.pipeline.stack import DeployError  # noqa: PLC0415
 
     # The end of a process that is asked to go must not leave its children behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    sys.exit(0 if run(Options(**options), Console()) else 1)
+    try:
+        is_even = run(Options(**options), Console())
+    except (BuildError, DeployError, EmulatorMissingError, NoEventsError, StartError) as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(0 if is_even else 1)
 
 
 if __name__ == "__main__":

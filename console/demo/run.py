@@ -40,6 +40,10 @@ _DRAIN_SECONDS = 90.0
 _TICK_SECONDS = 0.1
 
 
+class NoEventsError(ValueError):
+    """The user's file holds nothing to send."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What to run: `messages` made up from `seed`, or the lines of `events`; `calm` lets nothing go wrong."""
@@ -59,6 +63,7 @@ def run(options: Options, console: Console) -> bool:
     The logs are kept, and their place is printed, when something is wrong.
 
     :raises OSError: the events file cannot be read.
+    :raises NoEventsError: it holds nothing to send.
     """
     messages, unsendable = _messages(options)
     folder = Path(tempfile.mkdtemp(prefix="completion-sync-demo-"))
@@ -79,6 +84,8 @@ def _messages(options: Options) -> tuple[list[Message], list[str]]:
     if options.events is None:
         return generate(options.messages, options.seed), []
     file = read_events_file(options.events)
+    if not file.messages:
+        raise NoEventsError("; ".join([f"{options.events} holds no event to send", *file.unsendable]))
     return file.messages, file.unsendable
 
 
@@ -183,8 +190,11 @@ def _progress(console: Console, total: int, settled: Callable[[], int]) -> Itera
         done = threading.Event()
 
         def follow() -> None:
+            # A wave counts as sent once it is out altogether, so the difference may dip; the bar should not.
+            most = 0
             while not done.wait(_TICK_SECONDS):
-                progress.update(task, completed=settled())
+                most = max(most, settled())
+                progress.update(task, completed=most)
 
         def announce(title: str) -> None:
             progress.update(task, description=title)

@@ -103,7 +103,7 @@ def _rotation(rig: Rig, api: StandIn) -> Iterator[None]:
 FAIR = (Act("all is well", _sunshine),)
 STORMY = (
     *FAIR,
-    Act("Thrive fails, resets connections, answers by halves", _failures),
+    Act("Thrive fails, resets, answers by halves", _failures),
     Act("an environment is killed in mid-batch", _kill),
     Act("Thrive throttles", _throttling),
     Act("Thrive revokes every token", _revocation),

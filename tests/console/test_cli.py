@@ -42,6 +42,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_file_without_events_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Nothing to send is a mistake worth a sentence, and the lines that could not be sent are named."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\n\xff\n")
+    result = CliRunner().invoke(main, ["demo", "--events", str(path)])
+    assert result.exit_code == 1
+    assert "holds no event to send; line 2: not UTF-8" in result.output
+
+
 def test_an_unknown_file_is_refused_by_name(tmp_path: Path) -> None:
     """A wrong path ends in a usage error, not in a traceback."""
     result = CliRunner().invoke(main, ["demo", "--events", str(tmp_path / "missing.jsonl")])
