@@ -104,7 +104,9 @@ def _dispose(
     executor = application.executor()
     calls = [*application.queues.dead_letter(rejected), *application.queues.postpone(postponed)]
     # A call that hangs must not take the answer with it: what is not known to be done is reported.
-    done = wait([executor.submit(call) for call in calls], timeout=answer_by.remaining()).done
+    done, late = wait([executor.submit(call) for call in calls], timeout=answer_by.remaining())
+    for future in late:  # one that has not begun must not begin in a later invocation
+        future.cancel()
     return {identifier for future in done for identifier in future.result()}
 
 
