@@ -88,11 +88,11 @@ class ThriveClient:
         status = response.status
         answer = f"Thrive answered {status}"
         if status == 201:
-            return Created(_statement_id(response), status)
+            return Created(_statement_id(response, grant), status)
         # RFC 9110, section 15: an unknown code means what the x00 of its class means, so that any other 2xx is a 200.
         # 409: "already exists".
         if 200 <= status < 300 or status == 409:
-            return Existing(_statement_id(response), status)
+            return Existing(_statement_id(response, grant), status)
         if status == 429:
             self._count("Throttles")
             raise TemporaryError("rate_limited", answer, status=status, retry_after=self._retry_after(response))
@@ -118,21 +118,23 @@ def _json_field(response: Response, field: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _statement_id(response: Response) -> str | None:
+def _statement_id(response: Response, grant: Grant) -> str | None:
     statement_id = _json_field(response, "statementId")
     if not statement_id or len(statement_id) > MAX_STATEMENT_ID_LENGTH or _NOT_PRINTABLE.search(statement_id):
         return None
-    return statement_id
+    return None if _quotes_credentials(statement_id, grant) else statement_id
 
 
 def _explanation(response: Response, grant: Grant) -> str:
     """Give what Thrive says to people, made harmless: one short line without credentials or e-mail addresses."""
     message = _json_field(response, "message")
-    if not message:
-        return ""
-    secrets = (grant.header.partition(" ")[2], grant.credentials.client_secret, grant.credentials.tenant_id)
-    if any(secret in message for secret in secrets):
+    if not message or _quotes_credentials(message, grant):
         return ""
     words = _NOT_PRINTABLE.sub(" ", message).split()
     harmless = " ".join("[e-mail]" if "@" in word else word for word in words)
     return f": {harmless[:MAX_MESSAGE_LENGTH]}" if harmless else ""
+
+
+def _quotes_credentials(text: str, grant: Grant) -> bool:
+    secrets = (grant.header.partition(" ")[2], grant.credentials.client_secret, grant.credentials.tenant_id)
+    return any(secret in text for secret in secrets)

@@ -462,6 +462,13 @@ def test_pitfall_16_explanation_is_harmless(message: object, detail: str) -> Non
     assert detail_of(message) == detail
 
 
+@pytest.mark.parametrize("quoted", [CANARY, "token-1", TENANT, f"statement-{CANARY}-1"])
+def test_pitfall_16_credentials_are_not_quoted_in_a_statement_id(quoted: str) -> None:
+    """A statementId that quotes the credentials, which a careless proxy might echo, is none."""
+    it = world(json_response(201, {"statementId": quoted}))
+    assert it.record() == Created(None, 201)
+
+
 def test_pitfall_16_basic_credentials_are_not_explained() -> None:
     """A message that quotes the Authorization header of the Basic scheme is not shown."""
     # Given
