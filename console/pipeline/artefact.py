@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _IGNORED = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache"})
 _KEPT_BUILDS = 3
+# A run beside this one may still use a build that is not among the newest.
+_IN_USE_SECONDS = 3600
 
 
 class BuildError(RuntimeError):
@@ -106,5 +109,7 @@ def _move(built: Path, target: Path) -> None:
 
 def _forget_old(cache: Path) -> None:
     builds = [path for path in cache.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    for path in sorted(builds, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT_BUILDS:]:
-        shutil.rmtree(path, ignore_errors=True)
+    last_used = {path: path.stat().st_mtime for path in builds}
+    for path in sorted(builds, key=last_used.__getitem__, reverse=True)[_KEPT_BUILDS:]:
+        if last_used[path] < time.time() - _IN_USE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from console.pipeline.emulator import Emulator
 
 _DEPLOY_SECONDS = 60.0
-# Alarms, dashboards and saved queries watch; nothing flows through them, and the emulator knows only some of them (no
-# metric math, no query definitions). Outputs refer to them and are not needed either.
-_WATCHING = ("AWS::CloudWatch::", "AWS::Logs::QueryDefinition")
 
 
 class DeployError(RuntimeError):
@@ -108,12 +105,9 @@ def _upload(emulator: Emulator, template: Path, name: str) -> str:
     """Do what `sam package` does: code goes to S3, the template refers to it there. Return the template's URL."""
     bucket = f"{name}-deployment"
     document: dict[str, Any] = yaml_parse(template.read_text())
-    for logical_id, resource in list(document["Resources"].items()):
-        if resource["Type"].startswith(_WATCHING):
-            del document["Resources"][logical_id]
-        elif resource["Type"] == "AWS::Serverless::Function":
+    for resource in document["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": bucket, "Key": "code.zip"}
-    document.pop("Outputs", None)
     # The emulator never runs the code, the runtime does so from the artefact: an empty archive saves zipping 15 MB.
     archive = io.BytesIO()
     zipfile.ZipFile(archive, "w").close()
