@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 TARGET = (3, 13)  # template.yaml: Runtime
 HERE = Path(__file__).resolve().parent
 PACKAGE = "completion_sync"
-# What clients of these services load from botocore; the files directly in its data (endpoints, retries, …) stay too.
+# What clients of these services load from botocore; the files directly in its data (partitions, retries, …) stay too.
 AWS_SERVICES = {"secretsmanager", "sqs"}
 # The larger half of Powertools: web frameworks, batches, caches, event classes. `try_out` tells when one is needed.
 UNUSED_DIRECTORIES = ("aws_lambda_powertools/event_handler", "bin", "boto3/examples")
@@ -62,6 +63,7 @@ def prune(target: Path) -> None:
         shutil.rmtree(target / name, ignore_errors=True)
     keep_only(POWERTOOLS_UTILITIES, target / "aws_lambda_powertools" / "utilities")
     keep_only(AWS_SERVICES, target / "botocore" / "data")
+    prune_endpoints(target / "botocore" / "data" / "endpoints.json")
     keep_only(set(), target / "boto3" / "data")
     for directory in sorted(
         path for path in target.rglob("*") if path.is_dir() and path.name in {"tests", "__pycache__"}
@@ -77,6 +79,16 @@ def keep_only(names: set[str], parent: Path) -> None:
     for directory in sorted(parent.iterdir()):
         if directory.is_dir() and directory.name not in names:
             shutil.rmtree(directory)
+
+
+def prune_endpoints(file: Path) -> None:
+    """Keep the endpoints of our services: every client that is made reads the whole file, for hundreds of services."""
+    endpoints = json.loads(file.read_text(encoding="utf-8"))
+    for partition in endpoints["partitions"]:
+        partition["services"] = {
+            name: service for name, service in partition["services"].items() if name in AWS_SERVICES
+        }
+    file.write_text(json.dumps(endpoints, separators=(",", ":")), encoding="utf-8")
 
 
 def keep_licences(info: Path, destination: Path) -> None:

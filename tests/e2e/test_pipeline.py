@@ -38,7 +38,9 @@ METRICS = {
 def test_the_artefact_alone_has_all_that_the_handler_imports(code: Artefact) -> None:
     """Nothing of this development environment is needed at run time: no site-packages, no source folder."""
     program = f"import sys; sys.path.insert(0, {str(code.path)!r}); import completion_sync.handler, boto3, urllib3"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-B", "-I", "-S", "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

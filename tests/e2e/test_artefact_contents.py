@@ -1,0 +1,57 @@
+"""What ships: only what the function needs, within a written bound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from console.pipeline.artefact import Artefact
+
+# The packages of src/requirements.txt by the names under which they are imported, our own, and the licences.
+EXPECTED = {
+    "aws_lambda_powertools",
+    "boto3",
+    "botocore",
+    "completion_sync",
+    "dateutil",
+    "jmespath",
+    "licenses",
+    "s3transfer",
+    "six.py",
+    "typing_extensions.py",
+    "urllib3",
+}
+FOREIGN_NAMES = {"tests", "test", "console", "examples", "bin", "events"}
+FOREIGN_SUFFIXES = (".dist-info", ".pyi", ".md", ".c", ".so")
+# Unzipped, with byte code: 7.8 MB when this was written.
+MAX_BYTES = 8_500_000
+
+
+def test_only_what_is_needed_ships(code: Artefact) -> None:
+    """No tests, no console, no metadata beyond licences, and no package that is not in the lock."""
+    top = {path.name for path in code.path.iterdir()} - {"__pycache__"}
+    assert top == EXPECTED
+    foreign = [
+        path.relative_to(code.path).as_posix()
+        for path in code.path.rglob("*")
+        if path.name in FOREIGN_NAMES or path.name.endswith(FOREIGN_SUFFIXES)
+    ]
+    assert foreign == []
+
+
+def test_only_the_services_in_use_ship(code: Artefact) -> None:
+    """Of botocore's hundreds of service models, two are there."""
+    models = {path.name for path in (code.path / "botocore" / "data").iterdir() if path.is_dir()}
+    assert models == {"secretsmanager", "sqs"}
+
+
+def test_every_shipped_package_keeps_its_licence(code: Artefact) -> None:
+    """What is redistributed carries its licence."""
+    licensed = {path.name.rsplit("-", 1)[0].replace("-", "_").lower() for path in (code.path / "licenses").iterdir()}
+    packages = {name.removesuffix(".py") for name in EXPECTED - {"completion_sync", "licenses"}}
+    assert licensed == {{"dateutil": "python_dateutil"}.get(name, name) for name in packages}
+
+
+def test_the_artefact_keeps_within_its_bound(code: Artefact) -> None:
+    """A package that creeps in, or a model that is no longer pruned, shows here before it shows in a cold start."""
+    assert sum(path.stat().st_size for path in code.path.rglob("*") if path.is_file()) <= MAX_BYTES
