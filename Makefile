@@ -5,6 +5,7 @@ BIN := .venv/bin
 # Tools whose pins clash with the project's own live in environments of their own.
 EMULATOR := .tools/emulator
 SAM := .tools/sam
+CHECKOV := .tools/checkov
 
 export AWS_DEFAULT_REGION ?= eu-west-2
 export SAM_CLI_TELEMETRY := 0
@@ -56,13 +57,21 @@ format: .venv/.ready ## put the code into the project's format
 	@$(BIN)/ruff format
 
 .PHONY: validate
-validate: .venv/.ready $(SAM)/.ready ## the template, by SAM and by cfn-lint
+validate: .venv/.ready $(SAM)/.ready $(CHECKOV)/.ready ## the template, by SAM, cfn-lint and checkov
 	@$(SAM)/bin/sam validate --lint
-	@$(BIN)/cfn-lint template.yaml
+	@$(BIN)/cfn-lint
+	@$(CHECKOV)/bin/checkov -f template.yaml --framework cloudformation --skip-download --compact --quiet
 
 .PHONY: build
 build: $(SAM)/.ready ## sam build
 	@$(SAM)/bin/sam build
+
+# BUCKET=name: where the artefact is uploaded; packaged.yaml then deploys anywhere, or goes to the Serverless Application
+# Repository with `sam publish --template packaged.yaml`.
+.PHONY: package
+package: build ## sam package: upload the artefact to BUCKET, write packaged.yaml
+	@test -n "$(BUCKET)" || { echo "make package BUCKET=name: the S3 bucket for the artefact is missing" >&2; exit 2; }
+	@$(SAM)/bin/sam package --no-resolve-s3 --s3-bucket "$(BUCKET)" --output-template-file packaged.yaml
 
 # What stands in a lock is kept while it satisfies pyproject.toml; delete the file to have everything brought up to date.
 COMPILE := $(abspath $(BIN))/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
@@ -76,6 +85,7 @@ compile:
 	@cd $(DIR) && $(COMPILE) -c src/requirements.txt pyproject.toml --group dev -o requirements/dev.txt
 	@cd $(DIR) && $(COMPILE) --group emulator -o requirements/emulator.txt
 	@cd $(DIR) && $(COMPILE) --group sam -o requirements/sam.txt
+	@cd $(DIR) && $(COMPILE) --group checkov -o requirements/checkov.txt
 
 .PHONY: locks
 locks: .venv/.ready ## see that the locks are what pyproject.toml asks for
