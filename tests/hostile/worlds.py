@@ -251,6 +251,9 @@ class World:
         self.application.reset()
         self.application.executor().shutdown()
 
+    def _give(self) -> Application:
+        return self.application
+
     def fresh(self) -> Self:
         """Forget what the last case left behind."""
         self.application.reset()
@@ -268,7 +271,7 @@ class World:
         self._out.truncate()
         seen = Seen()
         with (
-            mock.patch.object(bootstrap, "application", return_value=self.application),
+            mock.patch.object(bootstrap, "application", new=self._give),
             contextlib.redirect_stdout(self._out),
         ):
             try:
