@@ -42,6 +42,11 @@ demo: setup ## run the real thing here: some hundred events, good and bad, throu
 test: setup ## run all tests
 	@$(BIN)/pytest --cov $(TESTS)
 
+.PHONY: sam-local
+sam-local: setup ## SAM's own commands for real, in Docker (as root on Debian it installs what is missing)
+	@tools/sam-local/prepare
+	@$(BIN)/pytest -m docker tests/sam_local
+
 .PHONY: check
 check: lint validate locks secrets test ## all that CI runs
 
@@ -65,6 +70,8 @@ validate: .venv/.ready $(SAM)/.ready $(CHECKOV)/.ready ## the template, by SAM, 
 .PHONY: build
 build: $(SAM)/.ready ## sam build
 	@$(SAM)/bin/sam build
+	@find .aws-sam/build -name '*.cpython-313.pyc' | grep -q . || \
+	  echo "WARNING: no python3.13 was found, so the artefact has no byte code and every cold start compiles it anew" >&2
 
 # BUCKET=name: where the artefact is uploaded; packaged.yaml then deploys anywhere, or goes to the Serverless Application
 # Repository with `sam publish --template packaged.yaml`.
