@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import backlog, contenders, machine, money, report, targets
+from bench.cpu_share import share_of
 from bench.measures import calls, capacity, cold, cpu, durations, growth, memory, size, warm
 from bench.plan import FULL, QUICK, Plan
 from bench.services import running_services
@@ -107,6 +108,7 @@ def derive(plan: Plan, measures: dict[str, Any]) -> dict[str, Any]:
         "cheapest_memory_mb": money.cheapest_sensible(
             prices, contenders.OURS, measures["memory"]["peak_mb"][contenders.OURS]
         ),
+        "cold_at_share_ms": _cold_at_share(measures["cold"][contenders.OURS], plan.memory_sizes),
         "backlog": {
             "latency_ms": latency,
             "memory_mb": memory_mb,
@@ -119,6 +121,14 @@ def derive(plan: Plan, measures: dict[str, Any]) -> dict[str, Any]:
             "times": rounded(max(measures["capacity"]["requests_per_second"].values()) / fastest, 3),
         },
         "targets": targets.check(measures),
+    }
+
+
+def _cold_at_share(cold: dict[str, Any], memory_sizes: Sequence[int]) -> dict[str, float]:
+    """Compute our cold start when its processor time is stretched by the share of each memory size."""
+    answer, processor = cold["first_answer_ms"]["median"], cold["cpu_ms"]["median"]
+    return {
+        str(memory_mb): rounded(answer + processor * (1 / share_of(memory_mb) - 1), 3) for memory_mb in memory_sizes
     }
 
 

@@ -179,7 +179,7 @@ def _memory(memory: dict[str, Any]) -> Any:
     records = [point["records"] for point in memory["course"]]
     axes.plot(records, [point["rss_mb"] for point in memory["course"]], marker="o", markersize=4, color=OURS)
     axes.set_ylim(0, max(point["rss_mb"] for point in memory["course"]) * 1.25)
-    axes.set(xlabel="records served", ylabel="resident memory (MB)", title="Memory does not grow with use")
+    axes.set(xlabel="records served", ylabel="resident memory (MB)", title="Memory while records pass")
     return figure
 
 
