@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
 
+from .credentials import basic_header
 from .errors import AccessError, OutOfTimeError, RefusedError, TemporaryError
 from .outcomes import Created, Existing
 from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, elapsed, parse_retry_after
@@ -122,19 +124,34 @@ def _statement_id(response: Response, grant: Grant) -> str | None:
     statement_id = _json_field(response, "statementId")
     if not statement_id or len(statement_id) > MAX_STATEMENT_ID_LENGTH or _NOT_PRINTABLE.search(statement_id):
         return None
-    return None if _quotes_credentials(statement_id, grant) else statement_id
+    # It goes into logs and answers: whatever Thrive puts there, it is neither a credential nor an address.
+    return None if "@" in statement_id or _quotes_credentials(statement_id, grant) else statement_id
 
 
 def _explanation(response: Response, grant: Grant) -> str:
     """Give what Thrive says to people, made harmless: one short line without credentials or e-mail addresses."""
     message = _json_field(response, "message")
-    if not message or _quotes_credentials(message, grant):
+    if not message:
         return ""
     words = _NOT_PRINTABLE.sub(" ", message).split()
-    harmless = " ".join("[e-mail]" if "@" in word else word for word in words)
+    if _quotes_credentials(message, grant) or _quotes_credentials(" ".join(words), grant):
+        return ""
+    harmless = " ".join("[e-mail]" if "@" in word or "%40" in word else word for word in words)
     return f": {harmless[:MAX_MESSAGE_LENGTH]}" if harmless else ""
 
 
 def _quotes_credentials(text: str, grant: Grant) -> bool:
-    secrets = (grant.header.partition(" ")[2], grant.credentials.client_secret, grant.credentials.tenant_id)
-    return any(secret in text for secret in secrets)
+    """Tell whether an answer repeats what the request or its token's request was authorized with, plain or encoded."""
+    mine = grant.credentials
+    plain = (grant.header.partition(" ")[2], mine.client_secret, mine.client_id, mine.tenant_id)
+    joined = (
+        basic_header(mine.client_id, mine.client_secret),
+        basic_header(quote_plus(mine.client_id), quote_plus(mine.client_secret)),
+    )
+    forms = {
+        *plain,
+        *(quote(value, safe="") for value in plain),
+        *(quote_plus(value) for value in plain),
+        *(header.partition(" ")[2].rstrip("=") for header in joined),
+    }
+    return any(form in text for form in forms)
