@@ -112,6 +112,18 @@ def _dispose(
 
 def _handle_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Answer for one event that invoked the function directly; Lambda tries it again twice where this raises."""
+    try:
+        return _record_event(application, event, seconds)
+    except EventNotRecordedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Lambda would log its text, which may quote anything
+        application.telemetry.unexpected(error)
+        defect = type(error).__name__
+    # Outside of the handler above: not even as its context does the text go on.
+    raise EventNotRecordedError(f"unexpected {defect} in this function")
+
+
+def _record_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
     message = events.read_eventbridge_event(event)
     [result] = results = application.sync.run([message], _work_deadline(application, seconds, 1))
     outcome = result.outcome
