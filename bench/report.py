@@ -153,8 +153,8 @@ def _money(results: dict[str, Any]) -> str:
         for memory, milliseconds in results["derived"]["cold_at_share_ms"].items()
     )
     return (
-        f"{_table(head, rows)}\n\n{method} Cheapest with room for the peak: {cheapest}.\n\nOur cold start, if it got no "
-        f"more than the share of its memory size (computed; AWS does not say what it gets): {cold}."
+        f"{_table(head, rows)}\n\n{method} Cheapest with room for the peak: {cheapest}.\n\nOur cold start, if it got "
+        f"no more than the share of its memory size (computed; AWS does not say what it gets): {cold}."
     )
 
 
