@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import socket
 import ssl
 import threading
 import time
@@ -15,7 +16,14 @@ import trustme
 
 from completion_sync.errors import TemporaryError
 from completion_sync.retry import Clock, SystemClock
-from completion_sync.transport import MAX_BODY_BYTES, MAX_IDLE_SECONDS, Response, Transport, connection_pool
+from completion_sync.transport import (
+    MAX_BODY_BYTES,
+    MAX_IDLE_SECONDS,
+    Response,
+    Transport,
+    _DeadlineReader,
+    connection_pool,
+)
 from tests.support.fakes import CANARY, FakeClock, in_threads, texts_of
 from tests.support.sockets import (
     STATEMENT,
@@ -302,6 +310,15 @@ def test_pitfall_27_slow_body_ends_at_the_deadline_and_the_status_counts(behavio
         # Then
         assert got == Response(201, None)
         assert 0.9 < ratio < GENEROUS
+
+
+def test_pitfall_27_no_read_begins_after_the_deadline() -> None:
+    """Where the time is over between two reads, the second is not begun, although its bytes are there."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.send(b"x")
+        with _DeadlineReader(here, 0.0) as reader, pytest.raises(TimeoutError):
+            reader.read(1)
 
 
 def test_pitfall_27_deadline_starts_anew_with_each_request() -> None:
