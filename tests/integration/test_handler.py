@@ -794,8 +794,7 @@ def test_pitfall_16_no_secret_leaves_but_to_thrive(
                 answered = repr(it.invoke(sqs_event(record(1), record(2), sqs_record("{}", message_id="invalid"))))
         except Exception as error:  # noqa: BLE001 - a direct event may raise; whatever it is must not leak
             assert direct
-            if scenario != "SQS fails oddly":
-                leaks.errors.append(texts_of(error))
+            leaks.errors.append(texts_of(error))
 
         # Then
         assert holds_any(answered + leaks.text(it), SECRETS) == []
@@ -1234,6 +1233,37 @@ def test_pitfall_2_defect_reports_what_is_not_settled(
     [error] = [line for line in output.logs if line["level"] == "ERROR"]
     assert error["message"].startswith("unexpected ZeroDivisionError at fail:")
     assert CANARY not in output.text
+
+
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [("sync", "run"), ("queues", "requeue"), ("backoff", "seconds"), ("telemetry", "message"), ("telemetry", "end")],
+)
+def test_defect_on_the_direct_path_is_raised_in_our_words(
+    part: str,
+    method: str,
+    function: Function,
+    thrive: ContractedStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever breaks inside, a direct event is raised as not recorded, so that it comes again; nothing is quoted."""
+    # Given
+    thrive.faults.add(always(status=503))
+    whole = function.application
+    broken = dataclasses.replace(whole, **{part: Broken(getattr(whole, part), method)})
+    monkeypatch.setattr(bootstrap, "application", lambda: broken)
+
+    # When
+    with pytest.raises(EventNotRecordedError) as caught:
+        function.invoke(eventbridge_event())
+
+    # Then
+    assert str(caught.value) == "unexpected ZeroDivisionError in this function"
+    assert caught.value.__context__ is None
+    output = read(capsys)
+    assert next(line["message"] for line in output.logs if line["level"] == "ERROR").startswith("unexpected ")
+    assert CANARY not in output.text + texts_of(caught.value)
 
 
 def test_defect_in_a_queue_call_reports_what_was_in_it(function: Function, thrive: ContractedStandIn) -> None:

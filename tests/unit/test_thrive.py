@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -462,11 +464,40 @@ def test_pitfall_16_explanation_is_harmless(message: object, detail: str) -> Non
     assert detail_of(message) == detail
 
 
-@pytest.mark.parametrize("quoted", [CANARY, "token-1", TENANT, f"statement-{CANARY}-1"])
+@pytest.mark.parametrize("quoted", [CANARY, "token-1", TENANT, f"statement-{CANARY}-1", "ada@learner.example"])
 def test_pitfall_16_credentials_are_not_quoted_in_a_statement_id(quoted: str) -> None:
-    """A statementId that quotes the credentials, which a careless proxy might echo, is none."""
+    """A statementId that quotes the credentials, as a careless proxy might, or an e-mail address, is none."""
     it = world(json_response(201, {"statementId": quoted}))
     assert it.record() == Created(None, 201)
+
+
+SECRET, CLIENT = "se/cret +%é", "client/1 2"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(SECRET, id="the secret"),
+        pytest.param(quote(SECRET, safe=""), id="the secret in a URL"),
+        pytest.param(quote_plus(SECRET), id="the secret in a form"),
+        pytest.param(CLIENT, id="the client id"),
+        pytest.param("client%2F1%202", id="the client id in a URL"),
+        pytest.param("client%2F1+2", id="the client id in a form"),
+        pytest.param(b64encode(f"{CLIENT}:{SECRET}".encode()).decode(), id="a Basic header"),
+        pytest.param(
+            b64encode(f"{quote_plus(CLIENT)}:{quote_plus(SECRET)}".encode()).decode(), id="a Basic header with forms"
+        ),
+        pytest.param("client/1\n2", id="the client id across lines"),
+    ],
+)
+def test_pitfall_16_credentials_are_not_explained_in_any_form(message: str) -> None:
+    """Credentials are not shown in the forms either in which they travel."""
+    assert detail_of(f"bad: {message} in request", clientSecret=SECRET, clientId=CLIENT) == PLAIN
+
+
+def test_pitfall_16_address_in_a_url_is_not_explained() -> None:
+    """An e-mail address is none to be shown where it is percent-encoded either."""
+    assert detail_of("no user?email=ada%40learner.example here") == f"{PLAIN}: no [e-mail] here"
 
 
 def test_pitfall_16_basic_credentials_are_not_explained() -> None:
