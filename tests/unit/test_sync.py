@@ -172,7 +172,7 @@ def test_message_without_completion_is_rejected_without_a_call() -> None:
     """What holds no completion needs no call to be rejected."""
     recorder = FakeRecorder()
     with syncing(recorder) as run:
-        assert run(invalid()) == [Result(Rejected("invalid_message", "body: must be"), 0)]
+        assert run(invalid()) == [Result(Rejected("invalid_message", "body: must be"), 0, 0.0)]
     assert recorder.calls == []
 
 

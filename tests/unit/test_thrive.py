@@ -23,7 +23,7 @@ from completion_sync.errors import (
 )
 from completion_sync.outcomes import Created, Existing
 from completion_sync.retry import MIN_ATTEMPT_SECONDS, Deadline, RetryPolicy
-from completion_sync.thrive import MAX_MESSAGE_LENGTH, MAX_STATEMENT_ID_LENGTH, ThriveClient
+from completion_sync.thrive import ThriveClient
 from completion_sync.tokens import ClientCredentialsFlow, TokenCache
 from completion_sync.transport import Response
 from tests.support.fakes import (
@@ -194,7 +194,7 @@ def test_basic_credentials_need_no_token() -> None:
 
 # --- Bodies of a success ------------------------------------------------------------------------------------------
 
-LONGEST = "s" * MAX_STATEMENT_ID_LENGTH
+LONGEST = "s" * 256
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299, 409])
@@ -328,9 +328,10 @@ def test_no_time_no_request() -> None:
 )
 def test_attempt_has_what_is_left_up_to_the_request_timeout(left: float, timeout: float) -> None:
     """An attempt never outlives the deadline, nor takes more than one attempt may."""
-    # Given: a token in the cache; whole numbers, so that no clock rounds
-    it = world(Response(201, RECORDED), Response(200, RECORDED))
-    it.clock = it.client._clock = FakeClock(wall=0.0, monotonic=0.0)
+    # Given: a token in the cache; clocks at nought, so that nothing is rounded
+    it = World(
+        FakeTransport(Response(201, RECORDED), Response(200, RECORDED)), clock=FakeClock(wall=0.0, monotonic=0.0)
+    )
     it.record()
 
     # When
@@ -356,14 +357,15 @@ def lost_after(clock: FakeClock, seconds: float) -> Answer:
         pytest.param(4.0, 4.0, "out_of_time", id="cut off by the deadline"),
         pytest.param(4.0, 3.9, "out_of_time", id="nearly no time left"),
         pytest.param(4.0, 1.0, "unavailable", id="lost long before the deadline"),
+        pytest.param(0.5, 0.3, "unavailable", id="just enough time left"),
         pytest.param(30.0, TIMEOUT, "unavailable", id="cut off by the request's own timeout"),
         pytest.param(TIMEOUT, TIMEOUT, "unavailable", id="cut off by both at once"),
     ],
 )
 def test_attempt_without_answer(left: float, passed: float, reason: str) -> None:
     """An attempt that our own deadline cut short says nothing about Thrive: the reason is out_of_time."""
-    # Given
-    it = world(Response(201, RECORDED))
+    # Given: clocks at nought, so that nothing is rounded
+    it = World(FakeTransport(Response(201, RECORDED)), clock=FakeClock(wall=0.0, monotonic=0.0))
     it.record()
     it.transport.then(lost_after(it.clock, passed))
 
@@ -446,7 +448,7 @@ PLAIN = "Thrive answered 422"
         pytest.param("no user ada@learner.example here", f"{PLAIN}: no user [e-mail] here", id="an e-mail address"),
         pytest.param("<ada@learner.example>, bob@x", f"{PLAIN}: [e-mail] [e-mail]", id="two e-mail addresses"),
         pytest.param("ada@\nlearner", f"{PLAIN}: [e-mail] learner", id="an e-mail address cut in two"),
-        pytest.param("x" * 1000, f"{PLAIN}: " + "x" * MAX_MESSAGE_LENGTH, id="long"),
+        pytest.param("x" * 1000, f"{PLAIN}: " + "x" * 160, id="long"),
         pytest.param("\n\t\u2028", PLAIN, id="nothing that shows"),
         pytest.param("", PLAIN, id="empty"),
         pytest.param(None, PLAIN, id="null"),
