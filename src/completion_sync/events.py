@@ -6,6 +6,7 @@ exception, and never in harm to its neighbours.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -88,7 +89,9 @@ def read_eventbridge_event(event: dict[str, Any]) -> Message:
         body, content = "", InvalidMessageError("detail: nested too deeply")
     except InvalidMessageError as error:
         content = error
-    return Message(id=_text(event.get("id")) or "unknown", body=body, content=content)
+    # EventBridge gives every event an id; a hand-made one may lack it. A FIFO queue drops what bears an id that it has
+    # seen: so no two events may share a stand-in.
+    return Message(id=_text(event.get("id")) or hashlib.sha256(body.encode()).hexdigest(), body=body, content=content)
 
 
 def _read_sqs_record(record: dict[str, Any]) -> Message:

@@ -501,15 +501,20 @@ class TestDirectEvents:
         assert ", " not in message.body
 
     @pytest.mark.parametrize("identifier", [..., None, "", 5], ids=["absent", "null", "empty", "number"])
-    def test_an_event_without_an_id_is_still_read(self, identifier: object) -> None:
-        """Without a usable id the message is called unknown."""
-        event = eventbridge_event() | {"id": identifier}
+    def test_an_event_without_an_id_is_named_by_its_content(self, identifier: object) -> None:
+        """Without a usable id the content makes one: two events differ, and a repeat has the same."""
+        events_ = [eventbridge_event(completion_fields(userId=user)) | {"id": identifier} for user in ("a", "b", "a")]
         if identifier is ...:
-            del event["id"]
+            for event in events_:
+                del event["id"]
 
-        message = events.read_eventbridge_event(event)
+        first, other, repeat = map(events.read_eventbridge_event, events_)
 
-        assert (message.id, message.content) == ("unknown", completion())
+        assert first.content == completion(userId="a")
+        assert first.id == repeat.id != other.id
+        # SQS takes up to 128 letters, digits and marks as the id of a FIFO message.
+        assert first.id.isalnum()
+        assert len(first.id) == 64
 
     @pytest.mark.parametrize(
         ("detail", "problem"),
