@@ -150,6 +150,6 @@ def parse_retry_after(value: str | None, now: Instant) -> float | None:
             date = parsedate_to_datetime(text)
             # RFC 9110, section 5.6.7: every date is in UTC, also in the form that does not say so (asctime).
             seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.wall
-        except (ValueError, OverflowError, OSError):
+        except (ValueError, OverflowError):
             return None
     return min(seconds, float(MAX_VISIBILITY_SECONDS)) if seconds > 0 else None
