@@ -151,6 +151,7 @@ REFUSED_URLS: dict[str, str] = {
     "empty-query": "https://thrive.example.com?",
     "fragment": "https://thrive.example.com#a",
     "empty-fragment": "https://thrive.example.com/#",
+    "backslash": "https://thrive.example.com\\rest",
     "no-scheme": "thrive.example.com",
     "no-scheme-with-port": "thrive.example.com:443",
     "no-scheme-with-slashes": "//thrive.example.com",
