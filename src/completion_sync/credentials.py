@@ -8,6 +8,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, quote_plus
 
 import botocore.exceptions
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -26,6 +27,7 @@ TokenEndpointAuthMethod = Literal["client_secret_post", "client_secret_basic"]
 # What the template writes into a new secret: refused with words that say what to do.
 PLACEHOLDER = "REPLACE_ME"
 MAX_LENGTH = 1024
+_MIN_SOUGHT_LENGTH = 8
 # When Secrets Manager cannot be asked, the cached secret serves on, and the next try is this far away.
 STALE_RETRY_SECONDS = 30.0
 # Threads that queued up behind a failed read share its failure instead of reading in turn.
@@ -47,6 +49,28 @@ class Credentials:
     client_secret: str = field(repr=False)
     auth_method: AuthMethod
     token_endpoint_auth_method: TokenEndpointAuthMethod
+    _spellings: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out once how these credentials look wherever they may stand: plain, in a URL, in a Basic header."""
+        plain = (self.tenant_id, self.client_id, self.client_secret)
+        headers = (
+            basic_header(self.client_id, self.client_secret),
+            basic_header(quote_plus(self.client_id), quote_plus(self.client_secret)),
+        )
+        spellings = {
+            *plain,
+            *(quote(value, safe="") for value in plain),
+            *(quote_plus(value) for value in plain),
+            *(header.partition(" ")[2].rstrip("=") for header in headers),
+        }
+        # What is shorter is no secret, and would be found in any text.
+        long_enough = frozenset(spelling for spelling in spellings if len(spelling) >= _MIN_SOUGHT_LENGTH)
+        object.__setattr__(self, "_spellings", long_enough)
+
+    def occur_in(self, text: str) -> bool:
+        """Tell whether ``text`` quotes these credentials, plain or encoded."""
+        return any(spelling in text for spelling in self._spellings)
 
     @classmethod
     def parse(cls, secret: object) -> Credentials:

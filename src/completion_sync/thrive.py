@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
 
-from .credentials import basic_header
 from .errors import AccessError, OutOfTimeError, RefusedError, TemporaryError
 from .outcomes import Created, Existing
 from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, elapsed, parse_retry_after
@@ -141,17 +139,5 @@ def _explanation(response: Response, grant: Grant) -> str:
 
 
 def _quotes_credentials(text: str, grant: Grant) -> bool:
-    """Tell whether an answer repeats what the request or its token's request was authorized with, plain or encoded."""
-    mine = grant.credentials
-    plain = (grant.header.partition(" ")[2], mine.client_secret, mine.client_id, mine.tenant_id)
-    joined = (
-        basic_header(mine.client_id, mine.client_secret),
-        basic_header(quote_plus(mine.client_id), quote_plus(mine.client_secret)),
-    )
-    forms = {
-        *plain,
-        *(quote(value, safe="") for value in plain),
-        *(quote_plus(value) for value in plain),
-        *(header.partition(" ")[2].rstrip("=") for header in joined),
-    }
-    return any(form in text for form in forms)
+    """Tell whether an answer repeats what the request or its token's request was authorized with."""
+    return grant.header.partition(" ")[2] in text or grant.credentials.occur_in(text)
