@@ -141,7 +141,8 @@ def _money(results: dict[str, Any]) -> str:
             str(row["memory_mb"]),
             LABELS[row["contender"]],
             f"{row['gb_seconds']:,.0f}",
-            *(f"{row[kind]:.2f}" for kind in ("compute_usd", "requests_usd", "sqs_usd", "logs_usd", "total_usd")),
+            f"{row['compute_usd']:.3f}",
+            *(f"{row[kind]:.2f}" for kind in ("requests_usd", "sqs_usd", "logs_usd", "total_usd")),
         )
         for row in results["derived"]["money"]
     ]
