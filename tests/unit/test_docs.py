@@ -1,0 +1,34 @@
+"""The pages that make promises name the tests that hold them; these tests see that they are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEFINED = {
+    name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())
+}
+
+
+@pytest.mark.parametrize("page", ["guarantees.md", "threat-model.md"])
+def test_every_test_that_a_page_names_exists(page):
+    """A promise whose test was renamed or removed is found out."""
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+    assert named
+    assert named - DEFINED == set()
+
+
+def test_every_promise_names_a_test():
+    """No sentence under the promise stands without a test."""
+    promise = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8").split("## The promise")[1].split("## ")[0]
+    bullets = re.split(r"^- ", promise, flags=re.MULTILINE)[1:]
+    assert bullets
+    assert [bullet for bullet in bullets if "`test_" not in bullet] == []
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_links_of_a_page_lead_somewhere(page):
+    """Every relative link of a page names a file that is there."""
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (ROOT / "docs" / link).exists()] == []
