@@ -12,6 +12,7 @@ import http
 import http.client
 import io
 import re
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ from .errors import TemporaryError
 from .retry import Clock, Instant, elapsed
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Callable, Mapping
 
@@ -217,14 +217,39 @@ class _ReadingSide:
 
 
 class _DeadlineMixin:
-    """Puts the deadline under http.client's parser.
+    """Puts the deadline under connecting and under http.client's parser.
 
     When ``getresponse`` is called, urllib3 has set ``timeout`` to what is left of the total after connecting.
     """
 
+    host: str
+    port: Any
     sock: Any
     timeout: Any
     response_class: Any
+
+    def _new_conn(self) -> socket.socket:
+        """Connect; urllib3 would give each of the host's addresses the whole time anew, and TLS once more."""
+        end = time.monotonic() + self.timeout
+        try:
+            found = socket.getaddrinfo(self.host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise NameResolutionError(self.host, self, error) from None  # type: ignore[arg-type]
+        timed_out = False
+        for index, (family, kind, protocol, _, address) in enumerate(found):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # A dead address leaves the others their share.
+                sock.settimeout(_left(end) / (len(found) - index))
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                timed_out = timed_out or isinstance(error, TimeoutError)
+            else:
+                sock.settimeout(_left(end))
+                return sock
+        raise (ConnectTimeoutError if timed_out else NewConnectionError)(self, "no address answers")  # type: ignore[arg-type]
 
     def getresponse(self) -> Any:
         reader = _DeadlineReader(self.sock, self.timeout)
@@ -240,6 +265,11 @@ class _DeadlineMixin:
             if interim := _INTERIM.match(reader.beginning):
                 raise _InterimOnlyError(int(interim[1])) from None
             raise
+
+
+def _left(end: float) -> float:
+    # Nought would mean a socket that does not wait, and less is an error.
+    return max(end - time.monotonic(), 0.001)
 
 
 class _DeadlineHTTPConnection(_DeadlineMixin, HTTPConnection):
