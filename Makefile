@@ -6,6 +6,7 @@ BIN := .venv/bin
 EMULATOR := .tools/emulator
 SAM := .tools/sam
 CHECKOV := .tools/checkov
+AUDIT := .tools/audit
 
 export AWS_DEFAULT_REGION ?= eu-west-2
 export SAM_CLI_TELEMETRY := 0
@@ -41,6 +42,17 @@ demo: setup ## run the real thing here: some hundred events, good and bad, throu
 .PHONY: test
 test: setup ## run all tests
 	@$(BIN)/pytest --cov $(TESTS)
+
+# Asks the package index for known vulnerabilities, so that it is no part of `make check`, which must give the same answer
+# tomorrow for the same tree.
+.PHONY: audit
+audit: $(AUDIT)/.ready ## known vulnerabilities of what ships
+	@$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip -r src/requirements.txt
+
+.PHONY: sbom
+sbom: $(AUDIT)/.ready ## what ships, as a CycloneDX bill of materials: build/sbom.json
+	@mkdir -p build
+	@$(AUDIT)/bin/cyclonedx-py requirements src/requirements.txt --pyproject pyproject.toml --output-reproducible -o build/sbom.json
 
 .PHONY: sam-local
 sam-local: setup ## SAM's own commands for real, in Docker (as root on Debian it installs what is missing)
@@ -93,6 +105,7 @@ compile:
 	@cd $(DIR) && $(COMPILE) --group emulator -o requirements/emulator.txt
 	@cd $(DIR) && $(COMPILE) --group sam -o requirements/sam.txt
 	@cd $(DIR) && $(COMPILE) --group checkov -o requirements/checkov.txt
+	@cd $(DIR) && $(COMPILE) --group audit -o requirements/audit.txt
 
 .PHONY: locks
 locks: .venv/.ready ## see that the locks are what pyproject.toml asks for
