@@ -7,6 +7,7 @@ EMULATOR := .tools/emulator
 SAM := .tools/sam
 CHECKOV := .tools/checkov
 AUDIT := .tools/audit
+BENCH_TOOLS := .tools/bench
 
 export AWS_DEFAULT_REGION ?= eu-west-2
 export SAM_CLI_TELEMETRY := 0
@@ -42,6 +43,10 @@ demo: setup ## run the real thing here: some hundred events, good and bad, throu
 .PHONY: test
 test: setup ## run all tests
 	@$(BIN)/pytest --cov $(TESTS)
+
+.PHONY: bench
+bench: setup $(BENCH_TOOLS)/.ready ## measure it beside what people would use instead (ten minutes, on a quiet machine)
+	@$(BIN)/python -m bench $(BENCH)
 
 # Asks the package index for known vulnerabilities, so that it is no part of `make check`, which must give the same answer
 # tomorrow for the same tree.
@@ -106,6 +111,7 @@ compile:
 	@cd $(DIR) && $(COMPILE) --group sam -o requirements/sam.txt
 	@cd $(DIR) && $(COMPILE) --group checkov -o requirements/checkov.txt
 	@cd $(DIR) && $(COMPILE) --group audit -o requirements/audit.txt
+	@cd $(DIR) && $(COMPILE) --group bench -o requirements/bench.txt
 
 .PHONY: locks
 locks: .venv/.ready ## see that the locks are what pyproject.toml asks for
