@@ -55,6 +55,7 @@ class Credentials:
         """Work out once how these credentials look wherever they may stand: plain, in a URL, in a Basic header."""
         plain = (self.tenant_id, self.client_id, self.client_secret)
         headers = (
+            basic_header(self.tenant_id, self.client_secret),
             basic_header(self.client_id, self.client_secret),
             basic_header(quote_plus(self.client_id), quote_plus(self.client_secret)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from .errors import AccessError, OutOfTimeError, RefusedError, TemporaryError
 from .outcomes import Created, Existing
@@ -140,4 +141,5 @@ def _explanation(response: Response, grant: Grant) -> str:
 
 def _quotes_credentials(text: str, grant: Grant) -> bool:
     """Tell whether an answer repeats what the request or its token's request was authorized with."""
-    return grant.header.partition(" ")[2] in text or grant.credentials.occur_in(text)
+    mine = grant.header.partition(" ")[2]
+    return mine in text or mine in unquote(text) or grant.credentials.occur_in(text)
