@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 
 import botocore.exceptions
 import pytest
@@ -785,6 +786,8 @@ class TestThreads:
 
     def test_pitfall_21_many_threads_make_one_read(self, case: CacheCase) -> None:
         """Threads that come together share one read."""
+        case.manager.on_read = lambda: time.sleep(0.05)  # long enough for all threads to come
+
         results = in_threads(16, lambda _: case.cache.get())
 
         assert case.manager.reads == 1
@@ -827,8 +830,14 @@ class TestThreads:
         """Threads whose common credentials were refused share one forced read, also where nothing has changed."""
         refused = case.cache.get()
         expected = case.rotate("new") if rotated else refused
+        case.manager.on_read = lambda: time.sleep(0.05)  # long enough for all threads to come
 
         results = in_threads(16, lambda _: case.cache.reread(refused))
 
         assert case.manager.reads == 2
         assert results == [expected] * 16
+
+
+def test_the_bounds_are_the_documented_ones() -> None:
+    """A cached secret bridges an outage with a try every thirty seconds, and a failure is shared for one second."""
+    assert (STALE_RETRY_SECONDS, SHARED_FAILURE_SECONDS, MAX_LENGTH) == (30.0, 1.0, 1024)
