@@ -155,7 +155,11 @@ def test_status(status: int, body: bytes | None) -> None:
             assert type(got) is AccessError
             assert (got.reason, got.status) == (expected, status)
     if isinstance(got, CallError):
-        assert str(status) in got.detail
+        hint = {
+            401: ": check the credentials",
+            403: ": the credentials lack the scope api/write",
+        }.get(status, ": is the base URL right?" if expected == "misconfigured" else "")
+        assert got.detail == f"Thrive answered {status}{hint}"
     # A 401 is replayed once, with a fresh token; a freshly read secret that is unchanged is not worth a request.
     assert len(it.transport.requests) == (2 if status == 401 else 1)
     assert it.counts["Throttles"] == (1 if status == 429 else 0)
@@ -375,6 +379,9 @@ def test_attempt_without_answer(left: float, passed: float, reason: str) -> None
     # Then
     assert isinstance(error, DeferralError)
     assert error.reason == reason
+    cut_off = "the function's deadline came before the answer"
+    assert error.detail == (cut_off if reason == "out_of_time" else "no answer in time")
+    assert error.__context__ is None or error.__suppress_context__
 
 
 def test_latency_is_counted_for_each_answer_in_milliseconds() -> None:
@@ -495,6 +502,11 @@ SECRET, CLIENT = "se/cret +%é", "client/1 2"
 def test_pitfall_16_credentials_are_not_explained_in_any_form(message: str) -> None:
     """Credentials are not shown in the forms either in which they travel."""
     assert detail_of(f"bad: {message} in request", clientSecret=SECRET, clientId=CLIENT) == PLAIN
+
+
+def test_pitfall_16_credentials_with_blanks_are_not_explained() -> None:
+    """Credentials are looked for before blanks are put together, too."""
+    assert detail_of("bad: se  cret", clientSecret="se  cret") == PLAIN
 
 
 def test_pitfall_16_address_in_a_url_is_not_explained() -> None:
