@@ -79,11 +79,15 @@ class CompletionSync:
         """
         batch = _Batch(self._recorder, self._retry, self._clock, self._unexpected, messages, deadline)
         executor = self._executor()
-        futures = [executor.submit(batch.work, lane) for lane in _lanes(messages)]
-        wait(futures, timeout=deadline.remaining())
-        batch.close()
-        for future in futures:
-            future.cancel()
+        futures: list[Future[None]] = []
+        try:
+            futures.extend(executor.submit(batch.work, lane) for lane in _lanes(messages))
+            wait(futures, timeout=deadline.remaining())
+        finally:
+            # Also where no thread could be started: what waits in the pool must not begin in a later invocation.
+            batch.close()
+            for future in futures:
+                future.cancel()
         return batch.results()
 
 
