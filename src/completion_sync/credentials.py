@@ -14,7 +14,7 @@ import botocore.exceptions
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from .errors import AccessError
-from .retry import Clock, Instant, elapsed
+from .retry import Clock, Instant, elapsed, is_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +193,7 @@ class CredentialsCache:
 
     def _read(self) -> Credentials:
         now = self._clock.now()
-        if self._failure is not None and elapsed(self._failure[1], now) < SHARED_FAILURE_SECONDS:
+        if self._failure is not None and is_within(SHARED_FAILURE_SECONDS, self._failure[1], now):
             raise self._failure[0].again()
         try:
             self._count("SecretReads")

@@ -74,6 +74,15 @@ def elapsed(since: Instant, now: Instant) -> float:
     return max(now.wall - since.wall, now.monotonic - since.monotonic)
 
 
+def is_within(seconds: float, since: Instant, now: Instant) -> bool:
+    """Tell whether a failure of ``since`` is still to be remembered, for ``seconds`` in all.
+
+    Not once the wall clock has stepped back: in an environment that was frozen meanwhile neither clock would tell, and
+    one second could last for hours.
+    """
+    return now.wall >= since.wall and elapsed(since, now) < seconds
+
+
 class Deadline:
     """The moment by which a piece of work must have ended. Within one invocation nothing freezes: monotonic time."""
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 from .credentials import SHARED_FAILURE_SECONDS, Credentials, basic_header
 from .errors import AccessError, OutOfTimeError, TemporaryError
-from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, Instant, RetryPolicy, elapsed, parse_retry_after
+from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, Instant, RetryPolicy, elapsed, is_within, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,5 +204,5 @@ class TokenCache:
         if self._failure is None:
             return
         error, refused, since, seconds = self._failure
-        if refused == credentials and elapsed(since, self._clock.now()) < seconds:
+        if refused == credentials and is_within(seconds, since, self._clock.now()):
             raise error.again()
