@@ -6,6 +6,8 @@ import base64
 import json
 import threading
 import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
 
 import botocore.exceptions
 import pytest
@@ -36,6 +38,9 @@ from tests.support.fakes import (
     secret_text,
     texts_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_AGE = 300.0
 SECRET_ID = "learning/thrive"
@@ -328,6 +333,47 @@ class TestValue:
 
         assert scheme == "Basic"
         assert base64.b64decode(encoded, validate=True).decode() == f"{user}:{password}"
+
+
+TOLD = {"tenantId": "tenant+1/\u00e9", "clientId": "client%2 :x", "clientSecret": f"{CANARY} &+\u00e9"}
+
+
+class TestOccurrence:
+    """Whether a text quotes the credentials."""
+
+    @pytest.mark.parametrize(
+        "spell", [str, lambda text: quote(text, safe=""), quote_plus], ids=["plain", "path", "form"]
+    )
+    @pytest.mark.parametrize("key", TOLD)
+    def test_pitfall_16_each_value_is_found_as_it_is_and_in_a_url(self, key: str, spell: Callable[[str], str]) -> None:
+        """Tenant id, client id and client secret are found plain, percent-encoded and form-encoded."""
+        assert credentials(**TOLD).occur_in(f"refused <{spell(TOLD[key])}>")
+
+    @pytest.mark.parametrize(
+        ("user", "secret"),
+        [
+            (TOLD["tenantId"], TOLD["clientSecret"]),
+            (TOLD["clientId"], TOLD["clientSecret"]),
+            (quote_plus(TOLD["clientId"]), quote_plus(TOLD["clientSecret"])),
+        ],
+        ids=["api", "token-endpoint-plain", "token-endpoint-encoded"],
+    )
+    def test_pitfall_16_each_basic_header_is_found(self, user: str, secret: str) -> None:
+        """Whatever a Basic header could hold is found, with its padding or without."""
+        encoded = basic_header(user, secret).removeprefix("Basic ")
+
+        assert credentials(**TOLD).occur_in(f"you sent Basic {encoded}")
+        assert credentials(**TOLD).occur_in(f"you sent {encoded.rstrip('=')}, sorry")
+
+    @pytest.mark.parametrize("text", ["", "user not found", CANARY[:-1], CANARY.upper(), TENANT[1:]])
+    def test_another_text_quotes_nothing(self, text: str) -> None:
+        """A text without the whole value is harmless."""
+        assert not credentials().occur_in(text)
+
+    def test_what_is_too_short_for_a_secret_is_not_sought(self) -> None:
+        """Seven characters occur anywhere by chance, eight count."""
+        assert not credentials(clientId="a" * 7).occur_in("a" * 7)
+        assert credentials(clientId="a" * 8).occur_in("a" * 8)
 
 
 class CacheCase:
@@ -686,6 +732,17 @@ class TestCacheFailures:
         else:
             case.clock.step_wall(-86_400)
             case.clock.advance(SHARED_FAILURE_SECONDS)
+
+        assert case.cache.get() == credentials()
+
+    def test_pitfall_18_a_shared_failure_ends_when_the_wall_clock_steps_back(self, case: CacheCase) -> None:
+        """A freeze and a step back together could stop both clocks: the step alone ends what is remembered."""
+        case.manager.failure = client_error("AccessDeniedException")
+        with pytest.raises(AccessError):
+            case.cache.get()
+        case.manager.failure = None
+
+        case.clock.step_wall(-0.5)
 
         assert case.cache.get() == credentials()
 

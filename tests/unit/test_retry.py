@@ -25,6 +25,7 @@ from completion_sync.retry import (
     RetryPolicy,
     SystemClock,
     elapsed,
+    is_within,
     parse_retry_after,
 )
 from tests.support.fakes import FakeClock, far_deadline
@@ -145,6 +146,43 @@ class TestElapsed:
     def test_pitfall_18_the_clock_that_says_more_counts(self, wall: float, monotonic: float, expected: float) -> None:
         """Whichever clock stood still or stepped back, the other one tells how much time passed."""
         assert elapsed(Instant(1e9, 5.0), Instant(1e9 + wall, 5.0 + monotonic)) == expected
+
+
+class TestIsWithin:
+    """``is_within``: how long a failure is remembered."""
+
+    @pytest.mark.parametrize(
+        ("wall", "monotonic", "expected"),
+        [
+            (0, 0, True),
+            (59.999999, 59.999999, True),
+            (60, 60, False),
+            (60, 0, False),
+            (0, 60, False),
+            (0, 59.999999, True),
+            (-0.000001, 0, False),
+            (-86_400, 1, False),
+            (86_400, 86_400, False),
+        ],
+        ids=[
+            "at-once",
+            "just-within",
+            "at-its-end",
+            "end-by-the-wall-clock",
+            "end-by-the-monotonic-clock",
+            "wall-stands",
+            "wall-stepped-back-a-little",
+            "wall-stepped-back",
+            "long-over",
+        ],
+    )
+    def test_pitfall_18_a_failure_is_remembered_only_while_both_clocks_say_so(
+        self, wall: float, monotonic: float, *, expected: bool
+    ) -> None:
+        """It ends on either clock, and at once where the wall clock has stepped back behind it."""
+        since = Instant(1000.0, 5.0)
+
+        assert is_within(60.0, since, Instant(1000.0 + wall, 5.0 + monotonic)) is expected
 
 
 class TestSystemClock:

@@ -675,6 +675,15 @@ class TestFailures:
 
         assert case.get().value == "token-1"
 
+    def test_pitfall_18_a_refusal_ends_when_the_wall_clock_steps_back(self) -> None:
+        """A freeze and a step back together could stop both clocks: the step alone ends what is remembered."""
+        case = CacheCase(REFUSED, token_response())
+        case.refusal()
+
+        case.clock.step_wall(-0.5)
+
+        assert case.get().value == "token-1"
+
     def test_pitfall_23_a_refusal_belongs_to_its_credentials(self) -> None:
         """Other credentials are tried at once: the secret may have been put right."""
         case = CacheCase(REFUSED, token_response("good"))
