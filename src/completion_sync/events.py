@@ -96,6 +96,7 @@ def read_eventbridge_event(event: dict[str, Any]) -> Message:
 
 def _read_sqs_record(record: dict[str, Any]) -> Message:
     body = record.get("body")
+    queue_arn = _text(record.get("eventSourceARN"))
     attributes = record.get("attributes")
     if not isinstance(attributes, dict):
         attributes = {}
@@ -110,9 +111,10 @@ def _read_sqs_record(record: dict[str, Any]) -> Message:
         content=content,
         receive_count=_whole_number(attributes.get("ApproximateReceiveCount")) or 1,
         receipt_handle=_text(record.get("receiptHandle")),
-        queue_arn=_text(record.get("eventSourceARN")),
+        queue_arn=queue_arn,
         first_received=_whole_number(attributes.get("ApproximateFirstReceiveTimestamp")),
-        group=_text(attributes.get("MessageGroupId")),
+        # A standard queue's messages may carry a group too (fair queues), which promises no order.
+        group=_text(attributes.get("MessageGroupId")) if (queue_arn or "").endswith(".fifo") else None,
     )
 
 

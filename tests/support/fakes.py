@@ -333,7 +333,8 @@ def sqs_record(
         "ApproximateFirstReceiveTimestamp": "1609491600123",
     }
     if group is not None:
-        attributes["MessageGroupId"] = group
+        attributes |= {"MessageGroupId": group, "SequenceNumber": "18867400000000000051"}
+        queue_arn = queue_arn if queue_arn.endswith(".fifo") else f"{queue_arn}.fifo"
     return {
         "messageId": message_id,
         "receiptHandle": f"receipt-of-{message_id}",

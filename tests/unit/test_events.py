@@ -401,7 +401,7 @@ class TestRecords:
             content=completion(),
             receive_count=7,
             receipt_handle="receipt-of-m",
-            queue_arn=QUEUE_ARN,
+            queue_arn=f"{QUEUE_ARN}.fifo",
             first_received=1609491600123,
             group="g",
         )
@@ -464,8 +464,14 @@ class TestRecords:
     @pytest.mark.parametrize("value", ["", None, 5], ids=str)
     def test_an_unusable_group_is_none(self, value: object) -> None:
         """An empty or odd group is no group."""
-        record = sqs_record()
+        record = sqs_record(group="g")
         record["attributes"]["MessageGroupId"] = value
+
+        assert read_record(record).group is None
+
+    def test_a_group_of_a_standard_queue_promises_no_order(self) -> None:
+        """A standard queue's message group (fair queues) is none that must be kept in order."""
+        record = sqs_record(group="tenant") | {"eventSourceARN": "arn:aws:sqs:eu-west-2:123456789012:completions"}
 
         assert read_record(record).group is None
 
