@@ -119,8 +119,8 @@ class Child:
         self._signal(signal.SIGSTOP, below=True)
 
     def thaw(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT, below=True)
+        """Let it go on: all of it, as a program that ran nothing yet when it was stopped may have started by now."""
+        self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals, *, below: bool = False) -> None:
         if not _IS_LINUX:

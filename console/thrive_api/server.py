@@ -101,7 +101,9 @@ class Server:
         hit = self._service.faults.take("connection")
         if hit is not None:
             return _Unserved(hit[1].ending)
-        assert self._http is not None  # noqa: S101 - there is one for as long as we listen
+        if self._http is None:
+            # It came in just before we went down. An error here would leave its socket open for good.
+            return _Unserved("reset")
         return self._http()
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
