@@ -1,0 +1,86 @@
+"""What the chaos tests share: the marker, the built function, one AWS emulator, and the runs that the tests look at."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from console.pipeline.emulator import running_emulator
+from console.pipeline.rig import build_artefact
+from console.pipeline.runtime import runtime_emulator
+from tests.chaos.run import run, workload
+from tests.chaos.schedule import schedule
+from tests.chaos.world import running_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from console.pipeline.artefact import Artefact
+    from console.pipeline.emulator import Emulator
+    from tests.chaos.run import Figures
+    from tests.chaos.schedule import Step
+    from tests.chaos.world import World
+
+SEED = 1
+MESSAGES = 1_000
+FIFO_MESSAGES = 180
+FIFO_STEPS = 5
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test below this folder; skip it where Lambda's runtime cannot run, which is anywhere but on Linux."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            if not sys.platform.startswith("linux"):
+                item.add_marker(pytest.mark.skip(reason="Lambda's runtime needs Linux"))
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """A run that is over; its world still stands, for a closer look."""
+
+    world: World
+    figures: Figures
+    steps: list[Step]
+
+
+@pytest.fixture(scope="session")
+def code() -> Artefact:
+    """Build the function as `sam build` does."""
+    assert runtime_emulator() is not None, "Lambda's runtime interface emulator is not installed: run `make setup`"
+    return build_artefact()
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """Run one AWS emulator for all runs."""
+    with running_emulator(tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+    """Run the small form once: a standard queue, Thrive over TLS, every shape, everything that can go wrong."""
+    steps = schedule(SEED, 1)
+    with running_world(emulator, code, tmp_path_factory.mktemp("storm"), name="storm", seed=SEED) as world:
+        yield Storm(world, run(world, workload(MESSAGES, SEED), steps, say=print_line), steps)
+
+
+@pytest.fixture(scope="session")
+def fifo_storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+    """Run a smaller one on a FIFO queue, with Thrive over plain HTTP."""
+    steps = schedule(SEED, 1, tls=False, fifo=True)[:FIFO_STEPS]
+    messages = [message for message in workload(FIFO_MESSAGES, SEED) if message.written.channel == "queue"]
+    folder = tmp_path_factory.mktemp("fifo-storm")
+    with running_world(emulator, code, folder, name="fifo-storm", seed=SEED, tls=False, fifo=True) as world:
+        yield Storm(world, run(world, messages, steps, say=print_line, fifo=True), steps)
+
+
+def print_line(line: str) -> None:
+    """Print: pytest shows it when a test fails, and the schedule is what one needs then."""
+    sys.stdout.write(f"{line}\n")
