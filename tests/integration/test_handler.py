@@ -25,7 +25,9 @@ from completion_sync.errors import (
 )
 from completion_sync.handler import lambda_handler
 from completion_sync.observability import METRICS
+from completion_sync.outcomes import Created
 from completion_sync.retry import SystemClock
+from completion_sync.sync import Result
 from completion_sync.transport import Response
 from console.pipeline.batches import failed_ids, record_of
 from console.thrive_api import Fault
@@ -60,6 +62,7 @@ from tests.support.sqs import DEAD_LETTER_URL, RETRY_URL, FakeSqs, fail_with, th
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from completion_sync.retry import Deadline
     from tests.support.thrive import ContractedStandIn
 
 FIFO_ARN = QUEUE_ARN + ".fifo"
@@ -499,6 +502,43 @@ def test_pitfall_4_no_time_at_all(function: Function, thrive: ContractedStandIn)
         f"message-{number}" for number in range(3)
     ]
     assert len(thrive.requests) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "messages", "kept_back"),
+    [
+        pytest.param(3, 1, 0.6, id="a fifth of a short time"),
+        pytest.param(30, 10, 6.0, id="where both come to the same"),
+        pytest.param(60, 10, 6.01, id="six seconds of a long one"),
+        pytest.param(900, 10_000, 16.0, id="and a second for a thousand messages"),
+    ],
+)
+def test_pitfall_4_time_is_kept_back_for_the_report(
+    seconds: float,
+    messages: int,
+    kept_back: float,
+    function: Function,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the last call to Thrive there is time left for logs and for SQS, in proportion."""
+    # Given
+    remaining: list[float] = []
+
+    class Sync:
+        def run(self, batch: list[Any], deadline: Deadline) -> list[Result]:
+            remaining.append(deadline.remaining())
+            return [Result(Created("s", 201)) for _ in batch]
+
+    application = dataclasses.replace(function.application, sync=Sync())
+    monkeypatch.setattr(bootstrap, "application", lambda: application)
+
+    # When
+    function.invoke(
+        sqs_event(*(sqs_record("{", message_id=f"message-{number}") for number in range(messages))), seconds
+    )
+
+    # Then
+    assert remaining == [pytest.approx(seconds - kept_back)]
 
 
 # --- Backoff ------------------------------------------------------------------------------------------------------

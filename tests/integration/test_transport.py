@@ -507,7 +507,7 @@ def test_answer_behind_a_head_without_body_is_nobodys(first: bytes, pause: float
         RawServer(say(first, CREATED, pause=pause), answer(422, b"{}")) as server,
         client(server.url) as transport,
     ):
-        assert post(transport).status == int(first[9:12])
+        assert post(transport) == Response(int(first[9:12]), b"")
 
         # When
         second = post(transport)
@@ -888,6 +888,30 @@ def test_pool_is_for_the_host_of_the_url(url: str, host: str, port: int) -> None
     assert pool.pool is not None
     assert pool.pool.maxsize == 7
     pool.close()
+
+
+def test_requests_beyond_the_kept_connections_do_not_wait() -> None:
+    """A pool of one kept connection holds up no second request while the first is under way."""
+    barrier = threading.Barrier(2)
+
+    def together(peer: Peer) -> None:
+        barrier.wait(10)
+        peer.send(response(201))
+
+    with RawServer(together) as server, client(server.url, size=1) as transport:
+        assert in_threads(2, lambda _: post(transport).status) == [201, 201]
+
+
+def test_tls_context_that_cannot_be_made_is_a_temporary_error() -> None:
+    """Where the trusted roots cannot be read, that is no crash, and no path is told."""
+
+    def fail() -> ssl.SSLContext:
+        raise FileNotFoundError(CANARY)
+
+    with client("https://127.0.0.1:9", ssl_context=fail) as transport:
+        error = failure(transport)
+    assert error.reason == "unavailable"
+    assert CANARY not in texts_of(error)
 
 
 def test_requests_side_by_side_have_connections_of_their_own_and_keep_them() -> None:

@@ -180,6 +180,7 @@ def test_pitfall_7_calls_have_ten_entries(count: int, sizes: list[int]) -> None:
         pytest.param([MAX_BATCH_BYTES - 512, 1], [1, 1], id="one that fills a call"),
         pytest.param([MAX_BATCH_BYTES - 1024 - 1, 1], [2], id="two that just fit"),
         pytest.param([MAX_BATCH_BYTES - 1024, 1], [1, 1], id="two that just do not fit"),
+        pytest.param([MAX_BATCH_BYTES - 512, MAX_BATCH_BYTES - 1024 - 1, 1], [1, 2], id="two that just fit the next"),
         pytest.param([1_000_000, 1, 1_000_000], [1, 1, 1], id="larger than a call may be"),
     ],
 )
@@ -233,6 +234,15 @@ def test_pitfall_7_partial_failure_of_a_send() -> None:
     # Then
     assert sent == {"message-0", "message-2", "message-4"}
     assert it.warnings == ["2 messages were not dead-lettered: InternalError, InvalidMessageContents"]
+
+
+@pytest.mark.parametrize(("entry", "code"), [({"Code": "x" * 100}, "x" * 64), ({}, "unknown")], ids=["long", "none"])
+def test_pitfall_7_odd_code_of_a_failed_entry(entry: dict[str, str], code: str) -> None:
+    """A code of a failed entry is told shortened, and one that is missing as unknown."""
+    it = World()
+    it.sqs.send_message_batch = lambda **_: {"Failed": [{"Id": "0", **entry}]}  # type: ignore[method-assign]
+    assert it.dead_letter(message()) == set()
+    assert it.warnings == [f"1 messages were not dead-lettered: {code}"]
 
 
 def test_pitfall_7_send_that_succeeds_for_none() -> None:
@@ -465,7 +475,7 @@ def test_requeue_to_a_fifo_queue() -> None:
 def test_requeue_without_a_queue() -> None:
     """Without a retry queue nothing is sent, and the caller is told so."""
     it = World(retry=None)
-    assert not it.queues.requeue(message(), 30)
+    assert it.queues.requeue(message(), 30) is False
     assert it.sqs.calls == it.warnings == []
 
 
@@ -475,7 +485,7 @@ def test_requeue_that_fails(error: Exception, text: str, suffix: str) -> None:
     """Where SQS fails, the caller is told that the event stands nowhere."""
     it = World(retry=RETRY_URL + suffix)
     it.sqs.on_call = fail_with(error)
-    assert not it.queues.requeue(message(), 30)
+    assert it.queues.requeue(message(), 30) is False
     assert it.warnings == [f"the event was not handed to the retry queue: {text}"]
 
 
