@@ -43,7 +43,7 @@ MAX_BODY_BYTES = 65_536
 # Load balancers commonly drop a silent connection after 60 s, and a frozen environment cannot see it happen.
 MAX_IDLE_SECONDS = 30.0
 _STATUS_LINE_BYTES = 16
-_INTERIM = re.compile(rb"HTTP/1\.\d (1\d\d)(?!\d)")
+_INTERIM = re.compile(rb"HTTP/1\.\d (1\d\d)[ \r\n]")
 # http.client ends these at their head. Whatever a server sends behind it all the same (after 1xx: the final answer)
 # would be taken for the answer to the next request, so such a connection is not used again.
 _BODILESS = frozenset({http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED})
