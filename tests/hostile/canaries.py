@@ -35,13 +35,21 @@ LEARNER: dict[str, str] = {"name": NAME, "e-mail": EMAIL}
 ALL = CREDENTIALS | LEARNER
 
 
+def _json_as_is(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _as_bytes(text: str) -> str:
+    return repr(text.encode())[1:]
+
+
 def _forms(value: str) -> Iterator[str]:
     """Give the texts as which a value may show itself."""
-    yield value
-    for encoded in (json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)):
-        yield encoded[1:-1]
-        yield json.dumps(encoded)[3:-3]  # JSON in JSON, as a log line quotes an answer
-    yield repr(value.encode())[2:-1]
+    # A log line may quote an answer that quotes a message: JSON in JSON in the text of a bytes object.
+    level = {value}
+    for _ in range(4):
+        yield from level
+        level = {write(text)[1:-1] for text in level for write in (json.dumps, _json_as_is, ascii, repr, _as_bytes)}
     yield from (quote(value), quote(value, safe=""), quote_plus(value), quote(value, safe="/ "))
     raw = value.encode()
     yield raw.hex()

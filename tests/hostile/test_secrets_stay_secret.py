@@ -14,11 +14,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
 import ssl
+import subprocess
 import sys
 import types
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 from urllib.parse import parse_qs, quote, quote_plus, unquote
@@ -755,3 +758,43 @@ def test_pitfall_31_connections_and_certificates_that_fail(kind: str) -> None:
                 assert_kept(evidence)
                 assert evidence.seen.outcomes["plain"] == ("deferred", "unavailable"), url
                 assert_kept(examine(world, DIRECT))
+
+
+# --- Everything talks ---------------------------------------------------------------------------------------------
+
+
+def spoken(*arguments: str) -> str:
+    """Run the function in a process of its own with every switch on that makes anything talk; give all it said."""
+    from tests.hostile.exposed import SWITCHES  # noqa: PLC0415 - it imports this module
+
+    environment = os.environ | SWITCHES
+    environment |= {
+        "AWS_REGION": "eu-west-2",
+        "AWS_DEFAULT_REGION": "eu-west-2",
+        "PYTHONPATH": os.pathsep.join(["src", "."]),
+    }
+    environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hostile.exposed", *arguments],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+def test_pitfall_16_and_32_everything_talks() -> None:
+    """With every debug switch on, the root logger at DEBUG and real boto3 clients, no stream shows a canary."""
+    said = spoken()
+    assert "dead letters: 2" in said, "the run was a real one"
+    assert '"outcome":"created"' in said
+    # The answers' words to a direct event, printed by the run itself, may hold none here: each quotes the credentials.
+    assert found(said) == set()
+
+
+def test_the_search_bites_where_everything_talks() -> None:
+    """Without the function's guard over boto3's and urllib3's loggers, the same run shows the secret."""
+    assert {"clientSecret", "tenantId"} <= found(spoken("bite"))

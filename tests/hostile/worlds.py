@@ -7,6 +7,7 @@ real transport read what a test says that the wire carried. Both can be used for
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -14,7 +15,7 @@ import logging
 import re
 import threading
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
@@ -186,7 +187,11 @@ class Seen:
     answer: Any = None
     error: Exception | None = None
     output: str = ""
-    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    @functools.cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log and the metrics, read."""
+        return [json.loads(line) for line in self.output.splitlines()]
 
     @property
     def messages(self) -> dict[str, dict[str, Any]]:
@@ -227,6 +232,9 @@ class World:
     def _patches(self) -> list[Any]:
         return [mock.patch.object(bootstrap, "_transport", return_value=self.thrive)]
 
+    def _clients(self) -> dict[str, Any]:
+        return {"secrets": self.secrets.client, "sqs": self.sqs.client}
+
     def _build(self) -> Application:
         with contextlib.ExitStack() as patched, contextlib.redirect_stdout(self._out):
             for patch in self._patches():
@@ -234,8 +242,7 @@ class World:
             application = bootstrap.build(
                 Settings.from_env(self.variables),
                 clock=self.clock,
-                secrets=self.secrets.client,
-                sqs=self.sqs.client,
+                **self._clients(),
             )
             if not self._threads:
                 patched.enter_context(mock.patch.object(bootstrap, "ThreadPoolExecutor", InlineExecutor))
@@ -279,7 +286,6 @@ class World:
             except Exception as error:  # noqa: BLE001 - the test looks at it
                 seen.error = error
         seen.output = self._out.getvalue()
-        seen.lines = [json.loads(line) for line in seen.output.splitlines()]
         return seen
 
 
