@@ -168,7 +168,6 @@ def _bad_certificate(world: World, name: str) -> Iterator[None]:
     _cut_connections(world)
     yield
     certificates.current = "good"
-    # A connection that was made with it, by a client that accepted it, would betray itself by records.
     world.hits[name] += certificates.served[name] - before
     del world.pending[name]
 
