@@ -312,6 +312,26 @@ def test_pitfall_27_slow_body_ends_at_the_deadline_and_the_status_counts(behavio
         assert 0.9 < ratio < GENEROUS
 
 
+@pytest.mark.parametrize("beginning", [b"", head(201, Content_Length="29")], ids=["head", "body"])
+def test_pitfall_27_last_read_has_only_what_is_left(beginning: bytes) -> None:
+    """A byte shortly before the deadline buys no further time."""
+    timeout = SHORT * 2
+
+    def one_more_byte(peer: Peer) -> None:
+        peer.send(beginning)
+        peer.pause(timeout * 0.9)
+        peer.send(b"H")
+        peer.silence()
+
+    with RawServer(one_more_byte) as server, client(server.url) as transport:
+        # When
+        got, ratio = timed(transport, timeout)
+
+        # Then: a whole timeout more would make it 1.9
+        assert isinstance(got, TemporaryError) or got == Response(201, None)
+        assert 0.9 < ratio < 1.7
+
+
 def test_pitfall_27_no_read_begins_after_the_deadline() -> None:
     """Where the time is over between two reads, the second is not begun, although its bytes are there."""
     here, there = socket.socketpair()
