@@ -54,31 +54,47 @@ _IDS = st.one_of(
     scalars,
 )
 _two_digits = st.one_of(st.integers(0, 99).map("{:02}".format), st.integers(0, 12).map("{:02}".format))
-timestamps = st.builds(
-    "".join,
-    st.tuples(
-        st.one_of(st.integers(0, 9999).map("{:04}".format), st.just("2021")),
-        dash := st.sampled_from(["-", "-", "-", ""]),
-        _two_digits,
-        dash,
-        _two_digits,
-        st.sampled_from(["T", "T", "t", " ", "", "\t", "\u3000"]),
-        _two_digits,
-        colon := st.sampled_from([":", ":", ":", ""]),
-        _two_digits,
-        colon,
-        st.one_of(_two_digits, st.just("")),
-        st.sampled_from(["", "", ".1", ",12", ".123456789", "." + "9" * 30, "." + "9" * 31, "."]),
-        st.one_of(
-            st.sampled_from(
-                ["Z", "Z", "z", "", "+00:00", "-00:00", "+0530", "+14", "-23:59", "+24:00", "+01:60", "GMT"]
-            ),
-            st.builds("{}{}:{}".format, st.sampled_from("+-\u2212"), _two_digits, _two_digits),
-        ),
-    ),
+_year = st.one_of(st.integers(0, 9999).map("{:04}".format), st.sampled_from(["0001", "9999", "2024", "2100"]))
+_zone = st.one_of(
+    st.sampled_from(["Z", "z", "", "+00:00", "-00:00", "+0530", "+14", "-23:59", "+24:00", "+01:59", "+01:60", "GMT"]),
+    st.builds("{}{}:{}".format, st.sampled_from("+-\u2212"), _two_digits, _two_digits),
 )
+# A good moment, part by part, and what each part may become.
+_PARTS: list[tuple[str, st.SearchStrategy[str]]] = [
+    ("2021", _year),
+    ("-", dash := st.sampled_from(["-", "", "/"])),
+    ("02", _two_digits),
+    ("-", dash),
+    ("28", _two_digits),
+    ("T", st.sampled_from(["T", "t", " ", "", "\t", "\u3000"])),
+    ("23", _two_digits),
+    (":", colon := st.sampled_from([":", "", "."])),
+    ("59", _two_digits),
+    (":", colon),
+    ("59", st.one_of(_two_digits, st.just(""))),
+    ("", st.sampled_from([".1", ",12", ".123456789", ".9999", "." + "9" * 30, "." + "9" * 31, "."])),
+    ("Z", _zone),
+]
+
+
+@st.composite
+def timestamps(draw: st.DrawFn) -> str:
+    """Give a moment with up to three of its parts as they may or may not be; now and then in the basic form."""
+    changed = draw(st.sets(st.sampled_from(range(len(_PARTS))), max_size=3))
+    text = "".join(draw(other) if index in changed else good for index, (good, other) in enumerate(_PARTS))
+    date, separator, time = text.partition("T")
+    match draw(st.sampled_from(["extended", "extended", "basic date", "basic time", "basic"])):
+        case "basic date":
+            date = date.replace("-", "")
+        case "basic time":
+            time = time.replace(":", "")
+        case "basic":
+            date, time = date.replace("-", ""), time.replace(":", "")
+    return date + separator + time
+
+
 _TIMES = st.one_of(
-    timestamps,
+    timestamps(),
     st.sampled_from(
         [
             "2021-W01-1T00:00:00Z",

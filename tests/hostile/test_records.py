@@ -47,7 +47,7 @@ def test_pitfall_11_a_completion_with_one_field_gone_wrong(world: World, text: s
 
 
 @cases(300)
-@given(shapes.timestamps)
+@given(shapes.timestamps())
 def test_pitfall_11_any_moment(world: World, moment: str) -> None:
     """A moment is sent on in UTC to the millisecond or refused; a naive or impossible one never becomes another."""
     judge_record(world, hostile(body(completedAt=moment)))
