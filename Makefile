@@ -48,6 +48,10 @@ test: setup ## run all tests
 bench: setup $(BENCH_TOOLS)/.ready ## measure it beside what people would use instead (ten minutes, on a quiet machine)
 	@$(BIN)/python -m bench $(BENCH)
 
+.PHONY: chaos
+chaos: setup ## ten thousand messages through everything that can go wrong; CHAOS_MESSAGES=, CHAOS_SEED=
+	@$(BIN)/python -m tests.chaos
+
 # Asks the package index for known vulnerabilities, so that it is no part of `make check`, which must give the same answer
 # tomorrow for the same tree.
 .PHONY: audit
