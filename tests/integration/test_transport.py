@@ -449,6 +449,26 @@ def test_dead_addresses_leave_time_for_one_that_lives(monkeypatch: pytest.Monkey
         assert server.accepts == 1
 
 
+def test_silence_is_told_though_another_address_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one address is silent and the last one refuses, the error tells of the silence: it is what took time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = listener.getsockname()
+    with BlackHoles(1) as black_holes, client("http://thrive.example") as transport:
+        resolve(monkeypatch, *black_holes.addresses, nobody)
+        assert failure(transport, SHORT).detail == "no connection in time"
+
+
+def test_small_packets_are_not_held_back() -> None:
+    """Head and body are sent in two pieces: without TCP_NODELAY the second would wait for the first's receipt."""
+    with RawServer(answer(201)) as server:
+        pool = connection_pool(server.url, 1, ssl.create_default_context)
+        connection = pool._new_conn()
+        connection.connect()
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.close()
+        pool.close()
+
+
 def test_pitfall_27_tls_shares_the_time_with_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What connecting took is not given to the TLS handshake once more."""
     # Given: an address that does not answer, which takes half the time, and then a server that says nothing of TLS
@@ -486,6 +506,12 @@ def test_100_alone_is_told_as_its_status(ending: Behaviour) -> None:
         assert got == Response(100, None)
         assert len(server.requests) == 1
         assert post(transport).status == 200
+
+
+def test_100_with_a_body_is_told_as_its_status() -> None:
+    """Where something comes behind "100 Continue" that is no answer (an interim with a body), the status is 100."""
+    with RawServer(say(b"HTTP/1.1 100 Continue\r\n\r\n", STATEMENT, then=close)) as server, client(server.url) as it:
+        assert post(it) == Response(100, None)
 
 
 @pytest.mark.parametrize("line", [b"HTTP/1.0 100 Continue", b"HTTP/1.1 100"], ids=["HTTP 1.0", "no reason phrase"])
