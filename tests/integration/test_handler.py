@@ -286,7 +286,11 @@ def test_pitfall_1_outcome_for_sqs(
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("queue", REFUSING)
 def test_pitfall_12_outcome_for_a_direct_event(
-    row: Row, queue: str, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch
+    row: Row,
+    queue: str,
+    thrive: ContractedStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Recorded, or standing in a queue: answered with the outcome. Else raised, so that Lambda tries again."""
     # Given
@@ -318,6 +322,8 @@ def test_pitfall_12_outcome_for_a_direct_event(
             "deferred": queue in {"configured", "refusing"},
         }[row.outcome]
         assert isinstance(got, dict) == settled
+        counts = read(capsys).invocations[-1]["counts"]
+        assert (counts["messages"], counts[row.outcome], counts["reported"]) == (1, 1, int(not settled))
         if isinstance(got, dict):
             assert (got["outcome"], got.get("reason")) == (row.outcome, row.reason)
             assert set(got) <= {"outcome", "statementId", "reason", "detail"}

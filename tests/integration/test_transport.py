@@ -463,6 +463,7 @@ def test_small_packets_are_not_held_back() -> None:
     with RawServer(answer(201)) as server:
         pool = connection_pool(server.url, 1, ssl.create_default_context)
         connection = pool._new_conn()
+        connection.timeout = AMPLE
         connection.connect()
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         connection.close()
