@@ -1,0 +1,239 @@
+"""Simulated SQS: the source queue, the dead-letter queue, and the client that the function calls.
+
+Modelled: visibility, receive counts and receipts; at-least-once duplicates and any order on a standard queue (whose
+messages may bear a group, which means nothing there), order by group on a FIFO queue; redrive after
+``maxReceiveCount`` receives; the limits of batch calls; calls that fail as a whole, in part, after having worked, or by
+hanging; twelve hours of invisibility at most; retention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from .scenario import MARKER, RETENTION, VISIBILITY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .lambdas import Environment
+    from .world import World
+
+ENDPOINT = "https://sqs.eu-west-2.amazonaws.com"
+MAX_INVISIBLE = 43_200
+MAX_DELAY = 900
+
+
+@dataclass
+class Stored:
+    """A message in a queue."""
+
+    id: str
+    body: str
+    sent_at: float
+    visible_at: float
+    group: str | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    receives: int = 0
+    first_received: float | None = None
+    received_at: float = 0.0
+    receipt: str = ""
+
+
+class Queue:
+    """One queue."""
+
+    def __init__(
+        self, world: World, name: str, *, fifo: bool, redrive_to: Queue | None, max_receive_count: int
+    ) -> None:
+        self.name = name + (".fifo" if fifo else "")
+        self.arn = f"arn:aws:sqs:eu-west-2:123456789012:{self.name}"
+        self.url = f"{ENDPOINT}/123456789012/{self.name}"
+        self.fifo = fifo
+        self.stored: list[Stored] = []
+        self.redriven: list[Stored] = []
+        self.deleted: list[Stored] = []
+        self._world = world
+        self._redrive_to = redrive_to
+        self._max_receive_count = max_receive_count
+        self._count = 0
+
+    def send(
+        self, body: str, *, group: str | None = None, delay: float = 0.0, attributes: dict[str, str] | None = None
+    ) -> Stored:
+        """Take a message."""
+        self._count += 1
+        now = self._world.kernel.now
+        message = Stored(f"{self.name}-{self._count:04d}", body, now, now + delay, group, attributes or {})
+        self.stored.append(message)
+        return message
+
+    def next_visible(self) -> float | None:
+        """Give when the next message can be received."""
+        return min((message.visible_at for message in self.stored), default=None)
+
+    def receive(self, most: int) -> list[Stored]:
+        """Hand out messages, each with one more receive and a new receipt."""
+        rng, now = self._world.rng, self._world.kernel.now
+        for message in [message for message in self.stored if now - message.sent_at > RETENTION]:
+            self.stored.remove(message)
+            self._world.watch.expired(message)
+        chosen: list[Stored] = []
+        for message in self._candidates():
+            if message.receives >= self._max_receive_count:
+                self._redrive(message)
+            elif len(chosen) < most:
+                message.receives += 1
+                message.receipt = f"{message.id}/{message.receives}"
+                message.received_at = now
+                message.first_received = now if message.first_received is None else message.first_received
+                # At least once: now and then a second consumer gets it too.
+                twice = not self.fifo and rng.random() < self._world.noise("duplicate")
+                message.visible_at = now + (rng.uniform(0.0, 5.0) if twice else VISIBILITY)
+                chosen.append(message)
+        return chosen
+
+    def _candidates(self) -> list[Stored]:
+        now = self._world.kernel.now
+        if not self.fifo:
+            visible = [message for message in self.stored if message.visible_at <= now]
+            self._world.rng.shuffle(visible)
+            return visible
+        # A group of which one message is in flight gives none. `stored` is in the order of sending.
+        held = {message.group for message in self.stored if message.visible_at > now}
+        return [message for message in self.stored if message.group not in held]
+
+    def _redrive(self, message: Stored) -> None:
+        self.stored.remove(message)
+        self.redriven.append(message)
+        self._world.trace("redriven", message.id, message.receives)
+        if self._redrive_to is not None:
+            self._redrive_to.stored.append(message)
+
+    def delete(self, message: Stored, receipt: str) -> None:
+        """Delete by receipt; an old one deletes nothing."""
+        if message not in self.stored or message.receipt != receipt:
+            return
+        self.stored.remove(message)
+        self.deleted.append(message)
+        if not self.fifo and self._world.rng.random() < self._world.noise("resurrected"):
+            # A replica that had missed the deletion delivers it once more.
+            message.visible_at = self._world.kernel.now + self._world.rng.uniform(0.0, 60.0)
+            self.stored.append(message)
+
+    def change_visibility(self, receipt: str, seconds: int) -> str | None:
+        """Change it; give an error code or None."""
+        now = self._world.kernel.now
+        message = next((message for message in self.stored if message.receipt == receipt), None)
+        if message is None:
+            return "ReceiptHandleIsInvalid"
+        if message.visible_at <= now:
+            return "MessageNotInflight"
+        self._world.watch.postponed(message, seconds)
+        if not 0 <= seconds <= MAX_INVISIBLE or now - message.received_at + seconds > MAX_INVISIBLE:
+            self._world.violate(f"visibility of {seconds} s, {now - message.received_at:.0f} s after the receive")
+            return "InvalidParameterValue"
+        message.visible_at = now + seconds
+        return None
+
+
+class SqsClient:
+    """What boto3's client for SQS does, in one execution environment."""
+
+    meta = SimpleNamespace(endpoint_url=ENDPOINT)
+
+    def __init__(self, world: World, environment: Environment) -> None:
+        self._world = world
+        self._environment = environment
+
+    def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        """Change the visibility of up to ten messages."""
+        queue = self._queue(QueueUrl)
+
+        def change(entry: dict[str, Any]) -> str | None:
+            return queue.change_visibility(entry["ReceiptHandle"], entry["VisibilityTimeout"])
+
+        self._world.watch.postpone_attempted(self._environment, [entry["ReceiptHandle"] for entry in Entries])
+        return self._batch("ChangeMessageVisibilityBatch", Entries, change)
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        """Send up to ten messages."""
+        queue = self._queue(QueueUrl)
+        if sum(len(str(entry).encode("utf-8", "replace")) for entry in Entries) > 1_048_576:
+            self._world.violate("a batch call of more than 1 MiB")
+
+        def send(entry: dict[str, Any]) -> str | None:
+            if entry["MessageBody"] == "":
+                return "InvalidParameterValue"  # as SQS: a body has at least one character
+            attributes = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
+            if len(attributes) > 10 or not all(attributes.values()):
+                self._world.violate("more than ten attributes, or an empty one")
+            if queue.fifo and not (entry.get("MessageGroupId") and entry.get("MessageDeduplicationId")):
+                return "MissingParameter"
+            self._world.watch.dead_lettered(entry["MessageBody"], attributes)
+            queue.send(entry["MessageBody"], group=entry.get("MessageGroupId"), attributes=attributes)
+            return None
+
+        return self._batch("SendMessageBatch", Entries, send)
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int = 0, **_fifo: str) -> dict[str, Any]:  # noqa: N803
+        """Send one message."""
+        queue = self._queue(QueueUrl)
+
+        def send() -> None:
+            if not 0 <= DelaySeconds <= MAX_DELAY:
+                self._world.violate(f"DelaySeconds {DelaySeconds}")
+            sent = self._world.watch.requeued(MessageBody)
+            stored = queue.send(MessageBody, delay=DelaySeconds)
+            self._world.watch.sent_of[stored.id] = sent
+            self._world.poller.look()
+
+        self._call("SendMessage", send)
+        return {"MessageId": "sent"}
+
+    def _batch(
+        self, operation: str, entries: list[dict[str, Any]], effect: Callable[[dict[str, Any]], str | None]
+    ) -> dict[str, Any]:
+        if not 0 < len(entries) <= 10 or len({entry["Id"] for entry in entries}) != len(entries):
+            self._world.violate(f"{operation} with {len(entries)} entries")
+        answer: dict[str, Any] = {"Successful": [], "Failed": []}
+
+        def change() -> None:
+            for entry in entries:
+                fails = self._world.rng.random() < self._world.noise("queue-entry-fails")
+                code = "InternalError" if fails else effect(entry)
+                if code is None:
+                    answer["Successful"].append({"Id": entry["Id"]})
+                else:
+                    answer["Failed"].append({"Id": entry["Id"], "Code": code, "SenderFault": False, "Message": MARKER})
+
+        self._call(operation, change)
+        self._world.trace(operation, self._environment.name, len(answer["Successful"]), len(answer["Failed"]))
+        return {name: listed for name, listed in answer.items() if listed}
+
+    def _call(self, operation: str, effect: Callable[[], None]) -> None:
+        """Let a call take its time, and fail as calls do."""
+        world = self._world
+        world.kernel.switch()
+        world.kernel.sleep(world.rng.uniform(0.005, 0.05))
+        if world.rng.random() < world.noise("queue-hangs"):
+            # Two attempts of three seconds each, as boto3 is configured.
+            world.kernel.sleep(6.0)
+            raise ReadTimeoutError(endpoint_url=f"{ENDPOINT}/{MARKER}")
+        if world.trouble("queues") or world.rng.random() < world.noise("queue-fails"):
+            raise world.rng.choice((_error(operation), EndpointConnectionError(endpoint_url=f"{ENDPOINT}/{MARKER}")))
+        effect()
+        if world.rng.random() < world.noise("queue-after"):
+            raise ReadTimeoutError(endpoint_url=f"{ENDPOINT}/{MARKER}")
+        world.kernel.switch()
+
+    def _queue(self, url: str) -> Queue:
+        return next(queue for queue in (self._world.source, self._world.dead_letters) if queue.url == url)
+
+
+def _error(operation: str) -> ClientError:
+    answer = {"Error": {"Code": "ServiceUnavailable", "Message": MARKER}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+    return ClientError(answer, operation)  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""Thousands of runs in which everything goes wrong; what must hold all the same, `watch.py` says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation import lambdas
+from tests.simulation.package import Package
+from tests.simulation.runs import first_wrong, run_in_processes
+from tests.simulation.scenario import draw
+from tests.simulation.world import simulate
+
+# On two cores that have nothing else to do, a thousand seeds take about ten seconds.
+SEEDS = 6000
+
+
+def test_every_run_keeps_what_is_promised() -> None:
+    """In every run all invariants hold; a failure names the seed and how to replay it."""
+    run_in_processes(0, SEEDS)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_one_seed_is_one_run(seed: int) -> None:
+    """The same seed gives the same trace to the last byte, in another copy of the package too; another seed another."""
+    package = Package()
+    first = simulate(package, seed)
+    simulate(package, seed + 1)
+    assert simulate(package, seed).trace_hash == first.trace_hash
+    assert simulate(Package(), seed).trace_hash == first.trace_hash
+    assert simulate(package, seed + 1).trace_hash != first.trace_hash
+
+
+def test_the_scenarios_hold_every_kind_of_trouble() -> None:
+    """Among the seeds are both kinds of queue, day-long outages, both orders of rotation, every trouble and noise."""
+    drawn = [draw(seed) for seed in range(SEEDS)]
+    spells = {(spell.where, spell.kind) for scenario in drawn for spell in scenario.spells}
+    rotations = [[what.partition("-")[0] for _, what, _ in scenario.secrets] for scenario in drawn]
+    assert {scenario.fifo for scenario in drawn} == {True, False}
+    assert max(spell.end - spell.start for scenario in drawn for spell in scenario.spells) > 20 * 3600
+    assert ["issue", "promote", "revoke"] in rotations
+    assert ["issue", "revoke", "promote"] in rotations
+    assert {where for where, _ in spells} == {"records", "tokens", "secrets", "queues"}
+    assert len(spells) > 25
+    assert len({kind for scenario in drawn for kind in scenario.noise}) > 25
+    assert {sent.fate for scenario in drawn for sent in scenario.sent} == {"good", "refused", "invalid"}
+    assert any(sent.direct for scenario in drawn for sent in scenario.sent)
+
+
+def test_a_replay_tells_what_happened() -> None:
+    """A kept trace has a line for each thing that happened, in the order of time."""
+    trace = simulate(Package(), 3, keep_trace=True).trace
+    times = [float(line.partition(" ")[0]) for line in trace]
+    assert times == sorted(times)
+    assert any(" committed " in line for line in trace)
+
+
+@pytest.mark.parametrize(
+    ("answer", "comes_again"),
+    [
+        (None, set()),
+        ({}, set()),
+        ({"batchItemFailures": None}, set()),
+        ({"batchItemFailures": []}, set()),
+        ({"batchItemFailures": [{"itemIdentifier": "a"}]}, {"a"}),
+        ({"batchItemFailures": [{"itemIdentifier": "x"}]}, {"a", "b"}),
+        ({"batchItemFailures": [{"itemIdentifier": ""}]}, {"a", "b"}),
+        ({"batchItemFailures": [{"itemIdentifier": None}]}, {"a", "b"}),
+        ({"batchItemFailures": [{"item": "a"}]}, {"a", "b"}),
+        ({"batchItemFailures": ["a"]}, {"a", "b"}),
+        ({"batchItemFailures": "a"}, {"a", "b"}),
+        ("text", {"a", "b"}),
+        (ValueError(), {"a", "b"}),
+    ],
+)
+def test_the_poller_reads_answers_as_aws_does(answer: object, comes_again: set[str]) -> None:
+    """Empty and null mean success; anything malformed or unknown fails the batch."""
+    assert lambdas.failures(answer, {"a", "b"}) == comes_again
+
+
+def test_the_code_that_ships_passes_where_its_breakages_are_caught() -> None:
+    """The seeds that :mod:`tests.simulation.test_bites` uses find nothing wrong with the code as it is."""
+    assert first_wrong(range(200)) is None

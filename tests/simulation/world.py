@@ -1,0 +1,223 @@
+"""One run: a scenario, everything simulated, and the trace that shows whether two runs were the same."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import random
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .kernel import Kernel
+from .lambdas import Environment, Fleet, Poller, environment_variables
+from .queues import Queue, SqsClient
+from .scenario import DAY, MARKER, Scenario, Sent, draw
+from .thrive import Thrive, forms_of
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .package import Package
+
+# What is measured by the machine's own clock.
+_REAL_TIME = re.compile(r'"timestamp":"[^"]*"|"Timestamp":\d+')
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one run."""
+
+    seed: int
+    violations: tuple[str, ...]
+    trace_hash: str
+    trace: tuple[str, ...]
+    messages: int
+    invocations: int
+    calls: dict[str, int]
+    switches: int
+    virtual_seconds: float
+
+
+class World:
+    """Everything that one run is made of."""
+
+    def __init__(self, package: Package, scenario: Scenario, *, keep_trace: bool = False) -> None:
+        self.package = package
+        self.scenario = scenario
+        self.rng = random.Random(scenario.seed + 1)
+        self.kernel = Kernel(self.rng, scenario.preemption)
+        self.kernel.thread_fails = self._thread_fails
+        self.violations: list[str] = []
+        self.current_secret = f"{MARKER}-secret-0+%: /é"
+        self.secret_forms: list[str] = [form for form in forms_of(self.current_secret) if MARKER not in form]
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._kept: list[str] | None = [] if keep_trace else None
+        dead = Queue(self, "dead-letters", fifo=scenario.fifo, redrive_to=None, max_receive_count=1)
+        self.dead_letters = dead
+        self.source = Queue(
+            self, "completions", fifo=scenario.fifo, redrive_to=dead, max_receive_count=scenario.max_receive_count
+        )
+        self.thrive = Thrive(self)
+        self.watch = Watch(self)
+        self.fleet = Fleet(self)
+        self.poller = Poller(self)
+        for sent in scenario.sent:
+            self.kernel.at(sent.at, lambda sent=sent: self._send(sent))
+        for at, what, secret in scenario.secrets:
+            self.kernel.at(at, lambda what=what, secret=secret: self._rotate(what, secret))
+
+    def run(self) -> Report:
+        """Let it all happen, and judge."""
+        bootstrap: Any = self.package.bootstrap
+        bootstrap.application = lambda: self.fleet.environment().application()
+        bootstrap.connection_pool = lambda *_: self.fleet.environment().pool()
+        _SINK.world = self
+        with _output_to_sink():
+            self.kernel.run(until=self.scenario.healed + 3 * DAY)
+        if not self.violations:
+            self.watch.end()
+        return Report(
+            self.scenario.seed,
+            tuple(self.violations),
+            self._hash.hexdigest(),
+            tuple(self._kept or ()),
+            len(self.scenario.sent),
+            self.fleet.invocations,
+            dict(self.watch.calls),
+            self.kernel.switches,
+            self.kernel.now,
+        )
+
+    # ---- what the parts ask for
+
+    def trace(self, *what: object) -> None:
+        """Note something that happened."""
+        line = f"{self.kernel.now:.6f} " + " ".join(map(str, what))
+        self._hash.update(line.encode())
+        if self._kept is not None:
+            self._kept.append(line)
+
+    def violate(self, what: str) -> None:
+        """Note that something must not have happened, and end the run."""
+        self.trace("VIOLATION", what)
+        self.violations.append(what)
+        self.kernel.stop()
+
+    def trouble(self, where: str) -> str | None:
+        """Give the trouble that is on there."""
+        return self.scenario.spell(where, self.kernel.now)
+
+    def noise(self, kind: str) -> float:
+        """Give how likely it is now."""
+        return self.scenario.noise.get(kind, 0.0) if self.kernel.now < self.scenario.healed else 0.0
+
+    def chance(self, prefix: str) -> str | None:
+        """Throw the dice for a request."""
+        if self.kernel.now >= self.scenario.healed:
+            return None
+        for kind, probability in self.scenario.noise.items():
+            is_token, is_answer = kind.startswith("token-"), kind[0].isdigit() or kind in _ANSWERS
+            if (is_token if prefix else is_answer) and self.rng.random() < probability:
+                return kind
+        return None
+
+    def chance_of(self, kind: str) -> bool:
+        """Throw the dice for one kind."""
+        probability = self.noise(kind)
+        return probability > 0 and self.rng.random() < probability
+
+    def latency(self) -> float:
+        """Draw the latency of a call: mostly about the usual, now and then ten times that."""
+        return min(8.0, self.scenario.latency * self.rng.lognormvariate(0.0, 0.7))
+
+    def environment_variables(self) -> dict[str, str]:
+        """Give the function's environment variables."""
+        dead_letters = self.dead_letters.url if self.scenario.has_dead_letter_queue else None
+        return environment_variables(self.source.url, dead_letters, self.scenario.in_flight)
+
+    def sqs_client(self, environment: Environment) -> SqsClient:
+        """Give an environment its client."""
+        return SqsClient(self, environment)
+
+    def _thread_fails(self) -> bool:
+        fails = self.chance_of("no-thread")
+        environment = self.fleet.environment()
+        if fails and environment.invocation is not None:
+            # The threads that did start are left behind in the middle of what they were doing.
+            environment.invocation.without_thread = environment.odd_times = True
+        return fails
+
+    # ---- what happens by itself
+
+    def _send(self, sent: Sent) -> None:
+        self.trace("sent", sent.name, sent.fate, sent.group, sent.key)
+        if sent.direct:
+            self.fleet.invoke_directly(sent)
+            if self.rng.random() < self.noise("duplicate"):
+                self.fleet.invoke_directly(sent)
+            return
+        # Fair queues: on a standard queue a group is a tenant, and promises no order.
+        tenant = "tenant" if not self.source.fifo and sent.number % 5 == 0 else None
+        message = self.source.send(sent.body, group=sent.group or tenant)
+        self.watch.sent_of[message.id] = sent
+        self.poller.look()
+
+    def _rotate(self, what: str, secret: str) -> None:
+        self.trace(what)
+        if what == "promote":
+            self.current_secret = secret
+            self.secret_forms += [form for form in forms_of(secret) if MARKER not in form]
+        elif what == "issue":
+            self.thrive.secrets.add(secret)
+        else:
+            self.thrive.revoke(secret, tokens_too=what == "revoke-all")
+
+
+_ANSWERS = frozenset({"reset_before", "reset_after", "black_hole", "slow", "unreadable"})
+
+
+class _Sink:
+    """Where the function's output goes: handlers of the logging module are made once and keep it for ever."""
+
+    world: World | None = None
+
+    def write(self, text: str) -> int:
+        world = self.world
+        if world is not None and world.kernel.running:
+            environment = world.fleet.environment()
+            # The trace holds every line, less what the machine's own clock says.
+            world.trace("log", _REAL_TIME.sub("", text))
+            if environment.invocation is not None:
+                environment.invocation.output.append(text)
+            else:
+                world.watch.output(text)
+        else:
+            sys.__stdout__.write(text)  # type: ignore[union-attr]
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+
+_SINK = _Sink()
+
+
+@contextlib.contextmanager
+def _output_to_sink() -> Iterator[None]:
+    """Send standard output to the sink, and log records nowhere else: pytest would keep every one of a million."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        with contextlib.redirect_stdout(_SINK):  # type: ignore[type-var]
+            yield
+    finally:
+        root.handlers = handlers
+
+
+def simulate(package: Package, seed: int, *, keep_trace: bool = False) -> Report:
+    """Run one seed."""
+    return World(package, draw(seed), keep_trace=keep_trace).run()
