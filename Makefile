@@ -124,9 +124,13 @@ locks: .venv/.ready ## see that the locks are what pyproject.toml asks for
 	@$(MAKE) --no-print-directory compile DIR=build/locks
 	@diff -r requirements build/locks/requirements && diff src/requirements.txt build/locks/src/requirements.txt
 
+# Left out: what takes every test's made-up secret, every Thrive id or checksum, and every ARN of a queue for a real one;
+# the made-up signatures in events/, and the hashes of locks.
+NOT_SOUGHT := KeywordDetector HexHighEntropyString TelegramBotTokenDetector
 .PHONY: secrets
 secrets: .venv/.ready ## see that no secret is in the tree
-	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files 'requirements.*\.txt$$'
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^events/|requirements.*\.txt$$|package-lock\.json$$' \
+	  $(addprefix --disable-plugin ,$(NOT_SOUGHT))
 
 .PHONY: clean
 clean: ## remove all that was built or installed here
