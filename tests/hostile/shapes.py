@@ -416,7 +416,9 @@ def framed(draw: st.DrawFn) -> tuple[int, bytes | None, Bytes]:
             data = head + b"Content-Length: %d\r\n\r\n" % (len(body) + 5) + body
             readable = None
         case "long":
-            data = head + b"Content-Length: %d\r\n\r\n" % len(body) + body + b"HTTP/1.1 201 Made Up\r\n\r\n"
+            # Behind "100 Continue" a final answer is just that, and no surplus.
+            surplus = b"surplus" if status == 100 else b"HTTP/1.1 201 Made Up\r\n\r\n"
+            data = head + b"Content-Length: %d\r\n\r\n" % len(body) + body + surplus
         case "badchunk":
             data = head + b"Transfer-Encoding: chunked\r\n\r\n" + draw(st.sampled_from(_BAD_CHUNKS))
             readable = None
