@@ -70,7 +70,8 @@ def judge(wire: WireWorld, seen: Seen, hostile: tuple[str, str | None]) -> None:
         values = {name: attribute["StringValue"] for name, attribute in entry["MessageAttributes"].items()}
         assert (values["reason"], values["sourceMessageId"]) == ("refused", HOSTILE_ID)
         assert len(values["detail"]) <= 256
-        assert values["detail"].isprintable()
+        assert values["detail"].splitlines() == [values["detail"]]
+        assert not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", values["detail"])
 
 
 @cases(1200)
