@@ -41,8 +41,8 @@ demo: setup ## run the real thing here: some hundred events, good and bad, throu
 	@$(BIN)/completion-sync demo $(DEMO)
 
 .PHONY: test
-test: setup ## run all tests
-	@$(BIN)/pytest --cov $(TESTS)
+test: setup ## run all tests but the storms of `make chaos`
+	@$(BIN)/pytest --cov --ignore=tests/chaos $(TESTS)
 
 .PHONY: bench
 bench: setup $(BENCH_TOOLS)/.ready ## measure it beside what people would use instead (ten minutes, on a quiet machine)
@@ -50,6 +50,7 @@ bench: setup $(BENCH_TOOLS)/.ready ## measure it beside what people would use in
 
 .PHONY: chaos
 chaos: setup ## ten thousand messages through everything that can go wrong; CHAOS_MESSAGES=, CHAOS_SEED=
+	@$(BIN)/pytest tests/chaos
 	@$(BIN)/python -m tests.chaos
 
 # Asks the package index for known vulnerabilities, so that it is no part of `make check`, which must give the same answer
