@@ -50,7 +50,11 @@ class Authorizer:
         if refused.token is not None:
             self._tokens.invalidate(refused.token)
             if refused.renewals == 0:
-                return self._grant(refused.credentials, deadline, renewals=1)
+                # Another thread may have replaced the credentials meanwhile, and fetched a token with the new ones.
+                # Equal ones stay the same object: by that, reread knows who has not seen its latest.
+                current = self._credentials.get()
+                credentials = refused.credentials if current == refused.credentials else current
+                return self._grant(credentials, deadline, renewals=1)
         if refused.renewals <= 1:
             credentials = self._credentials.reread(refused.credentials)
             if credentials != refused.credentials:
