@@ -52,7 +52,7 @@ FULL = Plan(
 )
 QUICK = Plan(
     name="quick",
-    capacity_seconds=0.2,
+    capacity_seconds=1.0,
     cold_starts=1,
     latencies=(5,),
     batches=(10,),
