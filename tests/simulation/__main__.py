@@ -44,7 +44,7 @@ def _replay(seed: int) -> int:
     for name, value in vars(scenario).items():
         if name != "sent":
             print(f"{name}: {value}")  # noqa: T201
-    print(*(line.rstrip() for line in report.trace if line.partition(" log")[2].strip() != ""), sep="\n")  # noqa: T201
+    print(*(line.rstrip() for line in report.trace if not line.rstrip().endswith(" log")), sep="\n")  # noqa: T201
     print(f"trace {report.trace_hash}")  # noqa: T201
     print(*(report.violations or ["nothing is wrong"]), sep="\n")  # noqa: T201
     return 1 if report.violations else 0

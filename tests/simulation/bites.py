@@ -289,6 +289,16 @@ BITES = (
         ("tokens", "if self._token is token:", "if True:"),
     ),
     _bite(
+        "a thread goes on with credentials that another one has replaced",
+        2500,
+        "while a good one was held|tried again within a minute",
+        (
+            "authorization",
+            "credentials = refused.credentials if current == refused.credentials else current",
+            "credentials = refused.credentials",
+        ),
+    ),
+    _bite(
         "every thread fetches a token of its own",
         500,
         "of one environment at once|while a good one was held",

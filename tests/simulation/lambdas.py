@@ -58,6 +58,8 @@ class Environment:
         self.invocation: Invocation | None = None
         # Its clocks are not what the watch reckons with: the wall clock was stepped, or a thread stood still.
         self.odd_times = False
+        # A thread of one invocation may go on in the next, with what it asked for then.
+        self.left_threads = False
         self.in_flight: Counter[str] = Counter()
         self.memory = Memory()
         self._world = world
@@ -92,7 +94,7 @@ class Environment:
         if world.rng.random() < world.noise("stall"):
             process.points_to_stall = world.rng.randint(1, world.rng.choice((20, 80, 400)))
             process.stall_seconds = world.rng.choice((0.5, 5.0, 45.0, 80.0))
-            self.odd_times = True
+            self.odd_times = self.left_threads = True
         world.kernel.spawn(process, lambda: self._run(invocation))
         world.kernel.after(FUNCTION_TIMEOUT, lambda: self._stop_hard(invocation))
 
@@ -131,7 +133,7 @@ class Memory:
     token_asked_at: float = 0.0
     asked_at: float = float("-inf")
     token_times: list[tuple[str, float]] = field(default_factory=list)
-    token_refused: tuple[str, float] | None = None
+    token_refused: dict[str, float] = field(default_factory=dict)
     refused_tokens: set[str] = field(default_factory=set)
     longest_retry_after: float = 0.0
     refusals: int = 0
@@ -191,7 +193,7 @@ class Fleet:
         else:
             environment = Environment(world, len(self.environments))
             self.environments.append(environment)
-        environment.memory.reads_in_invocation = 0
+        environment.memory.reads_in_invocation, environment.memory.unread_refusal = 0, False
         world.trace("invoke", environment.name, len(invocation.messages), invocation.direct and invocation.direct.name)
         environment.invoke(invocation)
 

@@ -175,9 +175,10 @@ def draw(seed: int) -> Scenario:
     noise = {kind: p * rng.uniform(0.3, 1.5) for kind, p in _NOISE.items() if rng.random() < (0.06 if long else 0.22)}
     tight = not long and rng.random() < 0.1
     direct = not fifo and rng.random() < 0.3
-    sent = _messages(
-        rng, fifo=fifo, span=span, count=rng.randint(1, 4 if long else rng.choice((6, 18, 36))), direct=direct
-    )
+    count = rng.randint(1, 4 if long else rng.choice((6, 18, 36)))
+    secrets = _rotations(rng, span)
+    moments = [0.0, *(max(0.0, at) for at, what, _ in secrets if what != "issue")]
+    sent = _messages(rng, moments, fifo=fifo, span=span, count=count, direct=direct)
     if direct and rng.random() < 0.5:
         noise["queue-fails"] = 0.4
     spells = [
@@ -191,14 +192,14 @@ def draw(seed: int) -> Scenario:
         if rng.random() < chance
         for start in (rng.uniform(-0.1, 0.8) * span,)
     ]
-    secrets = _rotations(rng, span)
     healed = max([span, *(spell.end for spell in spells), *(at for at, _, _ in secrets)]) + 1.0
     return Scenario(
         seed=seed,
         fifo=fifo,
         sent=sent,
         preemption=rng.choice((0.0, 0.02, 0.1, 0.3)),
-        batch_size=rng.choice((1, 3, BATCH_SIZE, BATCH_SIZE, 4 * BATCH_SIZE)),
+        # A FIFO queue gives ten at the most.
+        batch_size=rng.choice((1, 3, BATCH_SIZE, BATCH_SIZE, BATCH_SIZE if fifo else 4 * BATCH_SIZE)),
         concurrency=rng.choice((1, 2, MAXIMUM_CONCURRENCY)),
         in_flight=rng.choice((1, 2, REQUESTS_IN_FLIGHT, REQUESTS_IN_FLIGHT)),
         max_receive_count=rng.randint(3, 8) if tight else MAX_RECEIVE_COUNT,
@@ -231,13 +232,21 @@ def _rotations(rng: random.Random, span: float) -> list[tuple[float, str, str]]:
     return sorted(events)
 
 
-def _messages(rng: random.Random, *, fifo: bool, span: float, count: int, direct: bool) -> list[Sent]:
+def _messages(
+    rng: random.Random, moments: list[float], *, fifo: bool, span: float, count: int, direct: bool
+) -> list[Sent]:
+    """Give messages that are sent at any time, or in bursts: at the beginning, and just before secrets change."""
     users = [f"user-{number}" for number in range(rng.choice((1, 2, 5)))]
     groups = [f"group-{number}" for number in range(rng.choice((1, 1, 2, 4)))]
     bad = rng.choice((0.0, 0.1, 0.4))
     repeated = 0.0 if fifo else rng.choice((0.0, 0.0, 0.3))
     made: list[Sent] = []
-    for at in sorted(rng.uniform(0.0, span) if rng.random() < 0.5 else 0.0 for _ in range(count)):
+    burst = rng.choice((0.2, 0.5, 0.9))
+    times = [
+        max(0.0, rng.choice(moments) - rng.uniform(0.0, 2.0)) if rng.random() < burst else rng.uniform(0.0, span)
+        for _ in range(count)
+    ]
+    for at in sorted(times):
         number = len(made)
         at += number * 1e-6  # noqa: PLW2901 - the order of sending is the order of the numbers
         group = rng.choice(groups) if fifo else None

@@ -55,6 +55,8 @@ _NOT_A_REFUSAL = frozenset({401, 403, 408, 409, 425, 429})
 _ATTEMPTS, _CALLS = 3, 9
 _REFUSAL_SECONDS = 60.0
 _SLACK = 0.05
+# From the look at the clock to the arrival at the server: a connection is opened, a request travels.
+_ON_THE_WAY_SECONDS = 8.0
 # Longer than these, and the function's own deadline may have come first.
 _WORK_SECONDS = FUNCTION_TIMEOUT * 0.8 - 1.0
 
@@ -112,7 +114,7 @@ class Watch:
         token = environment.memory.token
         if token is not None and header == f"Bearer {token[0]}" and not environment.odd_times:
             age = self._world.kernel.now - token[1]
-            if age > token[2] + _SLACK:
+            if age > token[2] + _ON_THE_WAY_SECONDS:
                 self._bad(f"a token of {token[2]:.0f} s was sent after {age:.0f} s")
 
     def _check_order(self, sent: Sent) -> None:
@@ -141,7 +143,7 @@ class Watch:
             pass
         elif memory.token is not None and self._is_good(memory.token, memory.refused_tokens, secret):
             self._bad("a token was asked for while a good one was held")
-        elif memory.token_refused is not None and self._is_too_soon(memory.token_refused, secret):
+        elif now - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - _SLACK:
             self._bad("a refused secret was tried again within a minute")
         times = memory.token_times = [(one, at) for one, at in memory.token_times if one == secret]
         if len(times) >= _ATTEMPTS and now - times[-_ATTEMPTS][1] < 1.0 - _SLACK and not odd:
@@ -152,9 +154,6 @@ class Watch:
         value, asked_at, lifetime, of_secret = token
         age = self._world.kernel.now - asked_at
         return value not in refused and of_secret == secret and age < lifetime - min(300.0, lifetime / 12) - 2.0
-
-    def _is_too_soon(self, refused: tuple[str, float], secret: str) -> bool:
-        return refused[0] == secret and self._world.kernel.now - refused[1] < _REFUSAL_SECONDS - _SLACK
 
     def _begin_call(self, environment: Environment, kind: str, most: int) -> None:
         environment.in_flight[kind] += 1
@@ -207,7 +206,7 @@ class Watch:
         except ValueError:
             return
         if answer.status in {400, 401}:
-            memory.token_refused = (secret, now)
+            memory.token_refused[secret] = now
             memory.refusals += secret == memory.secret
             memory.unread_refusal = secret == memory.secret
         elif answer.status == 200:
@@ -216,7 +215,7 @@ class Watch:
             lifetime = min(float(lifetime), 86_400.0) if usable else 300.0
             memory.token = (fields["access_token"], memory.token_asked_at, lifetime, secret)
             memory.token_times.clear()
-            memory.token_refused = None
+            memory.token_refused.pop(secret, None)
 
     def stale_connection(self, environment: Environment) -> None:
         """See a request on a connection that the server has closed long ago, as nothing was sent for a minute."""
@@ -230,7 +229,7 @@ class Watch:
         memory.asked_at = now
         memory.reads_in_invocation += 1
         since = now - memory.secret_asked_at
-        refused = memory.token_refused is not None and now - memory.token_refused[1] < _REFUSAL_SECONDS + _SLACK
+        refused = any(now - at < _REFUSAL_SECONDS + _SLACK for at in memory.token_refused.values())
         is_due = since > SECRET_MAX_AGE - _SLACK or (not memory.secret_was_given and since > 1.0 - _SLACK)
         is_allowed = memory.refusals > memory.refusals_at_read or (
             refused and memory.reads_in_invocation <= self._world.scenario.in_flight + 1
@@ -381,7 +380,8 @@ class Watch:
             self._bad(f"{line['message_id']} was deferred without a call, though nothing stood in its own way")
         if line["reason"] == "unavailable" and "Secrets Manager" in line["message"] and memory.secret is not None:
             self._bad(f"{line['message_id']} was deferred for Secrets Manager, though a secret was at hand")
-        if line["reason"] != "out_of_time" and self._world.kernel.now - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
+        since = 0.0 if environment.left_threads else self._world.kernel.now - memory.asked_at
+        if line["reason"] != "out_of_time" and since > FUNCTION_TIMEOUT + 1.0:
             self._bad(f"{line['message_id']} was deferred by a memory of more than a minute")
 
     def _check_told(self, message: Stored, outcomes: list[str], *, reported: bool) -> None:

@@ -148,7 +148,8 @@ class World:
         environment = self.fleet.environment()
         if fails and environment.invocation is not None:
             # The threads that did start are left behind in the middle of what they were doing.
-            environment.invocation.without_thread = environment.odd_times = True
+            environment.invocation.without_thread = True
+            environment.odd_times = environment.left_threads = True
         return fails
 
     # ---- what happens by itself
@@ -164,7 +165,7 @@ class World:
         tenant = "tenant" if not self.source.fifo and sent.number % 5 == 0 else None
         message = self.source.send(sent.body, group=sent.group or tenant)
         self.watch.sent_of[message.id] = sent
-        self.poller.look()
+        self.kernel.after(self.rng.uniform(0.0, 0.2), self.poller.look)
 
     def _rotate(self, what: str, secret: str) -> None:
         self.trace(what)
