@@ -41,9 +41,8 @@ demo: setup ## run the real thing here: some hundred events, good and bad, throu
 	@$(BIN)/completion-sync demo $(DEMO)
 
 .PHONY: test
-# What failed is run once more: some tests hold real processes and sockets to a time, which a busy machine may not give.
-test: setup ## run all tests but `make chaos` and `make simulate`
-	@$(BIN)/pytest --cov --ignore=tests/chaos --ignore=tests/simulation $(TESTS) || $(BIN)/pytest --last-failed --no-cov
+test: setup ## run all tests
+	@$(BIN)/pytest --cov $(TESTS)
 
 .PHONY: simulate
 simulate: setup ## thousands of runs in which everything goes wrong, on a virtual clock

@@ -89,7 +89,7 @@ BITES = (
     ),
     _bite(
         "the whole batch is reported where one message failed",
-        100,
+        50,
         "reported, but the log says|after the last trouble",
         (
             "handler",
@@ -99,7 +99,7 @@ BITES = (
     ),
     _bite(
         "a direct event is answered though it stands nowhere",
-        200,
+        300,
         "without an answer or a dead letter",
         ("handler", "if not settled:", "if False:"),
     ),
@@ -115,13 +115,13 @@ BITES = (
     ),
     _bite(
         "a batch call has more than ten entries",
-        500,
+        200,
         "with 1[1-9] entries",
         ("queues", "MAX_ENTRIES = 10", "MAX_ENTRIES = 19"),
     ),
     _bite(
         "a dead letter's body is changed",
-        50,
+        25,
         "another body",
         ("queues", '"MessageBody": body,', '"MessageBody": body.strip() + " ",'),
     ),
@@ -144,7 +144,7 @@ BITES = (
     ),
     _bite(
         "3xx counts as recorded",
-        200,
+        300,
         "without an answer or a dead letter|of its group was decided",
         ("thrive", "if 200 <= status < 300 or status == 409:", "if 200 <= status < 400 or status == 409:"),
     ),
@@ -156,31 +156,31 @@ BITES = (
     ),
     _bite(
         "401 counts as a refusal",
-        150,
+        50,
         "was dead-lettered for refused|of its group was decided",
         ("thrive", "while response.status == 401:", "while False:"),
     ),
     _bite(
         "403 counts as a refusal",
-        1000,
+        500,
         "was dead-lettered for refused|of its group was decided",
         ("thrive", "if status == 403:", "if status == 4030:"),
     ),
     _bite(
         "429 counts as a refusal",
-        50,
+        100,
         "was dead-lettered for refused|of its group was decided",
         ("thrive", "if status == 429:", "if status == 4290:"),
     ),
     _bite(
         "408 and 425 count as refusals",
-        100,
+        150,
         "was dead-lettered for refused|of its group was decided",
         ("thrive", "_UNAVAILABLE_4XX = frozenset({408, 425})", "_UNAVAILABLE_4XX: frozenset[int] = frozenset()"),
     ),
     _bite(
         "an unreadable body counts as a failure",
-        200,
+        150,
         "was dead-lettered for refused|was recorded, and is to come again",
         (
             "thrive",
@@ -207,7 +207,7 @@ BITES = (
         ("sync", "self._sent.setdefault(completion, Future())", "self._sent.setdefault(completion.user_id, Future())"),
     ),
     _bite(
-        "attempts without end", 50, "calls for one completion", ("retry", "MAX_ATTEMPTS = 3", "MAX_ATTEMPTS = 10**9")
+        "attempts without end", 100, "calls for one completion", ("retry", "MAX_ATTEMPTS = 3", "MAX_ATTEMPTS = 10**9")
     ),
     _bite(
         "one message's trouble stops its batch",
@@ -228,7 +228,7 @@ BITES = (
     ),
     _bite(
         "a deferred message does not hold its group",
-        500,
+        200,
         "of its group was decided",
         ("sync", "if held is None and isinstance(result.outcome, Deferred)", "if isinstance(result.outcome, int)"),
     ),
@@ -240,7 +240,7 @@ BITES = (
     ),
     _bite(
         "what was not begun goes on in a later invocation",
-        1000,
+        750,
         "calls for one completion|is to come again|by a memory",
         ("sync", "            batch.close()\n", "            pass\n"),
         ("sync", "                future.cancel()\n", "                pass\n"),
@@ -254,20 +254,20 @@ BITES = (
     # ---- backoff
     _bite(
         "no backoff is set",
-        25,
+        50,
         "without being put off",
         ("handler", "postponed.append(Postponed(message, wait_seconds))", "pass"),
     ),
     _bite("the backoff is 0", 25, "put off by", ("retry", "return max(0, min(math.ceil(wait), allowed))", "return 0")),
     _bite(
         "the backoff has no cap",
-        150,
+        100,
         "put off by",
         ("retry", "whole = min(self._cap, self._base *", "whole = max(0, self._base *"),
     ),
     _bite(
         "the backoff does not grow",
-        25,
+        50,
         "put off by",
         ("retry", "self._base * 2 ** min(max(receive_count, 1) - 1, 30)", "self._base"),
     ),
@@ -284,13 +284,13 @@ BITES = (
     # ---- tokens and secrets
     _bite(
         "a 401 drops whatever token there is",
-        1000,
+        750,
         "while a good one was held",
         ("tokens", "if self._token is token:", "if True:"),
     ),
     _bite(
         "a thread goes on with credentials that another one has replaced",
-        2500,
+        3000,
         "while a good one was held|tried again within a minute",
         (
             "authorization",
@@ -300,7 +300,7 @@ BITES = (
     ),
     _bite(
         "every thread fetches a token of its own",
-        500,
+        100,
         "of one environment at once|while a good one was held",
         (
             "tokens",
@@ -326,13 +326,13 @@ BITES = (
     ),
     _bite(
         "expires_in true counts as one second",
-        100,
+        300,
         "while a good one was held",
         ("tokens", "if isinstance(expires_in, bool) or not isinstance", "if not isinstance"),
     ),
     _bite(
         "a refusal is not remembered",
-        200,
+        100,
         "tried again within a minute",
         ("tokens", "            self._raise_remembered(credentials)\n", ""),
     ),
@@ -344,7 +344,7 @@ BITES = (
     ),
     _bite(
         "the secret is not read again when it is refused",
-        150,
+        100,
         "not read again",
         ("authorization", "reread = self._credentials.reread(credentials)", "reread = credentials"),
     ),

@@ -175,7 +175,7 @@ def draw(seed: int) -> Scenario:
     noise = {kind: p * rng.uniform(0.3, 1.5) for kind, p in _NOISE.items() if rng.random() < (0.06 if long else 0.22)}
     tight = not long and rng.random() < 0.1
     direct = not fifo and rng.random() < 0.3
-    count = rng.randint(1, 4 if long else rng.choice((6, 18, 36)))
+    count = rng.randint(1, 4 if long else rng.choice((6, 18, 36, 50)))
     secrets = _rotations(rng, span)
     moments = [0.0, *(max(0.0, at) for at, what, _ in secrets if what != "issue")]
     sent = _messages(rng, moments, fifo=fifo, span=span, count=count, direct=direct)
@@ -190,7 +190,7 @@ def draw(seed: int) -> Scenario:
             ("queues", ("down",), 0.1),
         )
         if rng.random() < chance
-        for start in (rng.uniform(-0.1, 0.8) * span,)
+        for start in (rng.choice((-1.0, rng.uniform(-0.1, 0.8) * span, rng.uniform(-0.1, 0.8) * span)),)
     ]
     healed = max([span, *(spell.end for spell in spells), *(at for at, _, _ in secrets)]) + 1.0
     return Scenario(
@@ -199,7 +199,7 @@ def draw(seed: int) -> Scenario:
         sent=sent,
         preemption=rng.choice((0.0, 0.02, 0.1, 0.3)),
         # A FIFO queue gives ten at the most.
-        batch_size=rng.choice((1, 3, BATCH_SIZE, BATCH_SIZE, BATCH_SIZE if fifo else 4 * BATCH_SIZE)),
+        batch_size=rng.choice((1, 3, BATCH_SIZE, *(2 * [BATCH_SIZE if fifo else 4 * BATCH_SIZE]))),
         concurrency=rng.choice((1, 2, MAXIMUM_CONCURRENCY)),
         in_flight=rng.choice((1, 2, REQUESTS_IN_FLIGHT, REQUESTS_IN_FLIGHT)),
         max_receive_count=rng.randint(3, 8) if tight else MAX_RECEIVE_COUNT,
