@@ -90,7 +90,10 @@ def backlog(sqs: SQSClient, url: str) -> int:
 
 
 def read_all(sqs: SQSClient, url: str) -> list[Letter]:
-    """Read every waiting message of a queue and leave them there, hidden for ten minutes."""
+    """Read every waiting message of a queue and leave them there, hidden for ten minutes.
+
+    Those of a FIFO queue are deleted: while one of a message group is hidden, SQS gives none of those behind it.
+    """
     letters: list[Letter] = []
     while messages := sqs.receive_message(
         QueueUrl=url,
@@ -107,6 +110,9 @@ def read_all(sqs: SQSClient, url: str) -> list[Letter]:
             )
             for message in messages
         ]
+        if url.endswith(".fifo"):
+            for message in messages:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return letters
 
 

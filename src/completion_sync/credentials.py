@@ -147,7 +147,7 @@ class CredentialsCache:
         clock: Clock,
         count: Callable[[str], None],
     ) -> None:
-        """:param count: told ``SecretReads`` for each call to Secrets Manager."""
+        """:param count: told ``SecretReads`` for each call, ``AuthFailures`` for each that gives nothing usable."""
         self._secret_id = secret_id
         self._client = client
         self._max_age = max_age
@@ -202,6 +202,8 @@ class CredentialsCache:
             if error.reason == "unavailable" and self._current is not None:
                 self._read_at, self._valid_for = now, min(STALE_RETRY_SECONDS, self._max_age)
                 return self._current
+            if error.reason == "misconfigured":
+                self._count("AuthFailures")
             self._failure = (error, self._clock.now())
             raise
         self._read_at, self._valid_for, self._failure = now, self._max_age, None

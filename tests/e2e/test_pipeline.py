@@ -204,6 +204,16 @@ def test_a_fifo_group_is_recorded_in_order(make_pipeline: Callable[..., Pipeline
     assert order[-1] == "a-4"
 
 
+def test_a_fifo_groups_bad_messages_are_all_dead_lettered(make_pipeline: Callable[..., Pipeline]) -> None:
+    """Several of one group end in the FIFO dead-letter queue, in their order, and hold up nobody behind them."""
+    pipeline = make_pipeline(parameters={"QueueType": "fifo"})
+    ids = pipeline.send("bad 1", completion(1), "bad 2", "bad 3", completion(2), group="a")
+    pipeline.run_until_empty()
+    letters = [letter.attributes["sourceMessageId"] for letter in pipeline.rig.dead_letters()]
+    assert letters == [ids[0], ids[2], ids[3]]
+    assert [entry.key.user_id for entry in pipeline.thrive.ledger] == ["user-1", "user-2"]
+
+
 def test_metrics_are_written_in_embedded_metric_format(make_pipeline: Callable[..., Pipeline]) -> None:
     """Standard output holds every metric of the design, one dimension, and the counts of what happened."""
     pipeline = make_pipeline()

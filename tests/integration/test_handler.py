@@ -275,7 +275,9 @@ def test_pitfall_1_outcome_for_sqs(
         counted = {"created": "Created", "exists": "Existing", "rejected": "Rejected", "deferred": "Deferred"}
         for outcome, name in counted.items():
             assert output.metric(f"Completions{name}") == [float(outcome == row.outcome)]
-        assert output.metric("AuthFailures") == [float(row.reason == "unauthorized")]
+        # Misconfigured before anything was sent to Thrive: it is the secret that gives nothing usable.
+        has_no_credentials = row.reason == "misconfigured" and not thrive.requests.all()
+        assert output.metric("AuthFailures") == [float(row.reason == "unauthorized" or has_no_credentials)]
         assert (sum(output.metric("Throttles")) > 0) == (row.reason == "rate_limited")
 
         # Then: what Thrive holds is what is claimed

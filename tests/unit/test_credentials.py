@@ -608,6 +608,7 @@ class TestCacheFailures:
             case.cache.get()
 
         assert (raised.value.reason, str(raised.value), raised.value.status) == ("unavailable", text, None)
+        assert case.counts["AuthFailures"] == 0
         assert CANARY not in texts_of(raised.value)
 
     @pytest.mark.parametrize(("failure", "_text"), UNAVAILABLE.values(), ids=UNAVAILABLE)
@@ -713,7 +714,7 @@ class TestCacheFailures:
         with pytest.raises(AccessError) as second:
             case.cache.get()
 
-        assert case.manager.reads == reads
+        assert case.manager.reads == case.counts["AuthFailures"] == reads
         assert second.value is not first.value
         assert (second.value.reason, second.value.detail) == (first.value.reason, first.value.detail)
 
