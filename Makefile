@@ -48,6 +48,11 @@ test: setup ## run all tests
 simulate: setup ## thousands of runs in which everything goes wrong, on a virtual clock
 	@$(BIN)/pytest tests/simulation
 
+# HOURS=8; it ends at the first run that goes wrong, and says how to replay it.
+.PHONY: soak
+soak: setup ## the same for a night, with seeds that no other day has
+	@$(BIN)/python -m tests.simulation --soak $(or $(HOURS),8)
+
 .PHONY: bench
 bench: setup $(BENCH_TOOLS)/.ready ## measure it beside what people would use instead (ten minutes, on a quiet machine)
 	@$(BIN)/python -m bench $(BENCH)

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import time
 
 from .package import Package
-from .runs import WrongError, run
+from .runs import run, run_in_processes
 from .scenario import draw
 from .world import simulate
+
+_ENDLESS = 10**12
 
 
 def main() -> int:
     """Run what the arguments ask for; 1 where something went wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay one seed and print all that happens")
-    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="where to begin (0)")
-    parser.add_argument("--count", type=int, default=1000, help="how many seeds (1000)")
-    parser.add_argument("--step", type=int, default=1, help="take each so many-th (1)")
-    parser.add_argument("--soak", type=float, metavar="HOURS", help="new seeds for so many hours, beginning at --first")
+    parser.add_argument("--first", type=int, metavar="SEED", help="where to begin (0; for a soak: made of the date)")
+    parser.add_argument("--count", type=int, metavar="SEEDS", help="how many seeds (1000; for a soak: no end)")
+    parser.add_argument("--soak", type=float, metavar="HOURS", help="new seeds for so many hours")
+    parser.add_argument("--step", type=int, help="take each so many-th, in this process alone")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         return _replay(arguments.seed)
-    until, seeds = float("inf"), range(arguments.first, sys.maxsize, arguments.step)
-    if arguments.soak is not None:
-        until, count = time.monotonic() + arguments.soak * 3600, sys.maxsize
-    else:
-        count = arguments.count
+    is_soak = arguments.soak is not None
+    first = arguments.first
+    if first is None:
+        first = int(time.strftime("%Y%m%d")) * 10**8 if is_soak else 0
+    count = arguments.count or (_ENDLESS if is_soak else 1000)
     try:
-        summary = run(itertools.islice(seeds, count), until=until)
-    except WrongError as wrong:
+        if arguments.step is None:
+            print(f"seeds from {first} on", flush=True)  # noqa: T201
+            print(run_in_processes(first, count, soak=arguments.soak), end="")  # noqa: T201
+        else:
+            until = time.monotonic() + arguments.soak * 3600 if is_soak else float("inf")
+            seeds = range(first, first + count * arguments.step, arguments.step)
+            print(run(seeds, until=until))  # noqa: T201
+    except AssertionError as wrong:
         print(wrong, file=sys.stderr)  # noqa: T201
         return 1
-    print(summary)  # noqa: T201
     return 0
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .package import Patch
 
 ROOT = Path(__file__).parents[2]
+_LOOK_SECONDS = 0.1
 
 
 @dataclass
@@ -79,27 +80,33 @@ def run(seeds: Iterable[int], *, until: float = float("inf")) -> Summary:
     return summary
 
 
-def run_in_processes(first: int, count: int) -> str:
+def run_in_processes(first: int, count: int, *, soak: float | None = None) -> str:
     """Run ``count`` seeds from ``first`` on, shared out among as many processes as there are cores.
 
+    :param soak: end after so many hours.
     :returns: what they print.
-    :raises AssertionError: at least one went wrong; the text holds what they printed.
+    :raises AssertionError: one went wrong, at which the others are ended; the text holds what they had printed.
     """
     processes = os.cpu_count() or 1
-    shares = [(first + index, -(-(count - index) // processes)) for index in range(processes)]
     command = [sys.executable, "-m", "tests.simulation", "--step", str(processes)]
+    if soak is not None:
+        command += ["--soak", str(soak)]
     running = [
         subprocess.Popen(
-            [*command, "--first", str(start), "--count", str(share)],
+            [*command, "--first", str(first + index), "--count", str(-(-(count - index) // processes))],
             cwd=ROOT,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        for start, share in shares
+        for index in range(processes)
     ]
-    printed = [process.communicate()[0] for process in running]
-    text = "".join(printed)
-    if any(process.returncode for process in running):
+    while any(process.poll() is None for process in running) and not any(process.returncode for process in running):
+        time.sleep(_LOOK_SECONDS)
+    gone_wrong = any(process.poll() for process in running)
+    for process in running:
+        process.terminate()
+    text = "".join(process.communicate()[0] for process in running)
+    if gone_wrong:
         raise AssertionError(text)
     return text
