@@ -44,8 +44,8 @@ MAX_BODY_BYTES = 65_536
 MAX_IDLE_SECONDS = 30.0
 _STATUS_LINE_BYTES = 16
 _INTERIM = re.compile(rb"HTTP/1\.\d (1\d\d)[ \r\n]")
-# http.client ends these at their head. Whatever a server sends behind it all the same (after 1xx: the final answer)
-# would be taken for the answer to the next request, so such a connection is not used again.
+# http.client ends these at their head. Whatever a server sends behind it all the same would be taken for the answer to
+# the next request, so such a connection is not used again.
 _BODILESS = frozenset({http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED})
 
 
@@ -179,6 +179,19 @@ class _InterimOnlyError(Exception):
         self.status = status
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Passes over interim answers (RFC 9110, section 15.2) to the final one; http.client does so for 100 alone.
+
+    101 is final: nobody asked for another protocol.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while http.HTTPStatus.SWITCHING_PROTOCOLS < self.status < http.HTTPStatus.OK:
+            self.headers = None  # type: ignore[assignment] # or begin would think that it had been called before
+            super().begin()
+
+
 class _DeadlineReader(io.RawIOBase):
     """A socket's incoming side, with one deadline over all reads: head and body together."""
 
@@ -255,13 +268,13 @@ class _DeadlineMixin:
         reader = _DeadlineReader(self.sock, self.timeout)
 
         def response_class(_sock: object, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-            return http.client.HTTPResponse(_ReadingSide(reader), *args, **kwargs)  # type: ignore[arg-type]
+            return _FinalResponse(_ReadingSide(reader), *args, **kwargs)  # type: ignore[arg-type]
 
         self.response_class = response_class
         try:
             return super().getresponse()  # type: ignore[misc]
         except (http.client.HTTPException, OSError):
-            # http.client skips "100 Continue" and then waits for the final answer in vain.
+            # The final answer was waited for in vain.
             if interim := _INTERIM.match(reader.beginning):
                 raise _InterimOnlyError(int(interim[1])) from None
             raise

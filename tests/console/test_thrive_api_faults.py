@@ -217,7 +217,7 @@ def test_stopping_does_not_wait_for_black_holes() -> None:
 @pytest.mark.parametrize("part", ["headers", "body"])
 def test_dripping_outlasts_a_timeout_per_read(api: StandIn, part: Any) -> None:
     """A client whose timeout counts each read by itself must sit through a drip longer than the timeout."""
-    # Ten pieces or so: together longer than the timeout, each a small part of it, so that a busy machine changes nothing.
+    # Together the pieces take longer than the timeout, each a small part of it: a busy machine changes nothing.
     timeout = 1.5
     client = PlainClient(api, timeout=timeout)
     size = 12 if part == "headers" else 6

@@ -66,6 +66,7 @@ ANSWERS: dict[str, tuple[bytes, tuple[str, str | None]]] = {
     "a long chunk extension": (_OK + b"Transfer-Encoding: chunked\r\n\r\n2;" + b"x" * 70_000, ("created", None)),
     "false gzip": (_OK + b"Content-Encoding: gzip\r\n" + _WHOLE, ("created", None)),
     "interim answers first": (b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + _OK + _WHOLE, ("created", None)),
+    "early hints first": (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + _OK + _WHOLE, ("created", None)),
     "interim answers alone": (b"HTTP/1.1 100 Continue\r\n\r\n" * 3, meaning(100)),
 }
 

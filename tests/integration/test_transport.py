@@ -493,55 +493,63 @@ def test_pitfall_27_tls_shares_the_time_with_connecting(monkeypatch: pytest.Monk
 CREATED = response(201)
 
 
+INTERIM = [100, 102, 103, 199]
+
+
+@pytest.mark.parametrize("status", INTERIM)
 @pytest.mark.parametrize("ending", [close, reset, silence], ids=["closed", "reset", "silent"])
-def test_100_alone_is_told_as_its_status(ending: Behaviour) -> None:
-    """Where nothing comes behind "100 Continue", the status is 100: the caller calls it a misconfiguration."""
-    with (
-        RawServer(say(b"HTTP/1.1 100 Continue\r\n\r\n", then=ending), answer(200)) as server,
-        client(server.url) as transport,
-    ):
+def test_interim_answer_alone_is_told_as_its_status(status: int, ending: Behaviour) -> None:
+    """Where nothing comes behind an interim answer, its status is told: the caller calls it a misconfiguration."""
+    with RawServer(say(head(status), then=ending), answer(200)) as server, client(server.url) as transport:
         # When
         got = post(transport, SHORT if ending is silence else AMPLE)
 
         # Then
-        assert got == Response(100, None)
+        assert got == Response(status, None)
         assert len(server.requests) == 1
         assert post(transport).status == 200
 
 
-def test_100_with_a_body_is_told_as_its_status() -> None:
-    """Where something comes behind "100 Continue" that is no answer (an interim with a body), the status is 100."""
-    with RawServer(say(b"HTTP/1.1 100 Continue\r\n\r\n", STATEMENT, then=close)) as server, client(server.url) as it:
-        assert post(it) == Response(100, None)
+@pytest.mark.parametrize("status", INTERIM)
+def test_interim_answer_with_a_body_is_told_as_its_status(status: int) -> None:
+    """Where something comes behind an interim answer that is no answer (it has a body), its status is told."""
+    with RawServer(say(head(status), STATEMENT, then=close)) as server, client(server.url) as it:
+        assert post(it) == Response(status, None)
 
 
-@pytest.mark.parametrize("line", [b"HTTP/1.0 100 Continue", b"HTTP/1.1 100"], ids=["HTTP 1.0", "no reason phrase"])
-def test_100_alone_in_its_other_forms(line: bytes) -> None:
+@pytest.mark.parametrize("line", [b"HTTP/1.0 100 Continue", b"HTTP/1.1 103"], ids=["HTTP 1.0", "no reason phrase"])
+def test_interim_answer_alone_in_its_other_forms(line: bytes) -> None:
     """An interim answer of HTTP 1.0, or without words, is told as its status too."""
     with RawServer(say(line + b"\r\n\r\n", then=close)) as server, client(server.url) as transport:
-        assert post(transport) == Response(100, None)
+        assert post(transport) == Response(int(line[9:12]), None)
 
 
-def test_100_before_the_answer_is_skipped() -> None:
-    """Behind "100 Continue", as often as it comes, the final answer counts."""
-    parts = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n", CREATED)
-    with RawServer(say(*parts)) as server, client(server.url) as transport:
+@pytest.mark.parametrize("status", INTERIM)
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["at once", "late"])
+def test_interim_answers_before_the_answer_are_skipped(status: int, pause: float) -> None:
+    """Behind interim answers, as often as they come, the final answer counts, and the connection is used again."""
+    parts = (head(status), head(status, Link="</style.css>"), head(100), CREATED)
+    with RawServer(say(*parts, pause=pause)) as server, client(server.url) as transport:
         assert [post(transport) for _ in range(2)] == [Response(201, STATEMENT)] * 2
         assert server.accepts == 1
 
 
-@pytest.mark.parametrize("status", [101, 102, 103, 199])
-def test_other_interim_answer_is_told_as_its_status(status: int) -> None:
-    """Any other 1xx is the answer."""
-    with RawServer(say(head(status))) as server, client(server.url) as transport:
-        assert post(transport).status == status
+def test_interim_answers_without_end_are_cut_off() -> None:
+    """However many interim answers come, the whole exchange has its one deadline."""
+    with RawServer(say(*[head(103)] * 1000, pause=0.02, then=silence)) as server, client(server.url) as transport:
+        assert post(transport, SHORT) == Response(103, None)
+
+
+def test_switched_protocol_is_told_as_its_status() -> None:
+    """101 is final: nobody asked for another protocol."""
+    with RawServer(say(head(101))) as server, client(server.url) as transport:
+        assert post(transport).status == 101
 
 
 @pytest.mark.parametrize(
     "first",
     [
         pytest.param(head(101, Connection="Upgrade", Upgrade="h2c"), id="101"),
-        pytest.param(head(103, Link="</style.css>"), id="103"),
         pytest.param(head(204), id="204"),
         pytest.param(head(304), id="304"),
     ],
