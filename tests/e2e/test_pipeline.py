@@ -137,7 +137,7 @@ def test_a_killed_environment_leaves_one_record_each(make_pipeline: Callable[...
 
 def test_a_slow_api_ends_before_the_functions_deadline(make_pipeline: Callable[..., Pipeline]) -> None:
     """The function answers in time by itself: what hangs is deferred, the others are recorded, nothing times out."""
-    pipeline = make_pipeline(overrides={"AWS_LAMBDA_FUNCTION_TIMEOUT": "3"})
+    pipeline = make_pipeline(overrides={"AWS_LAMBDA_FUNCTION_TIMEOUT": "6"})
     pipeline.thrive.faults.add(Fault(route="completion", user_id="user-0", ending="black_hole", times=1))
     pipeline.send(*(completion(number) for number in range(3)))
     pipeline.run_until_empty()

@@ -485,7 +485,7 @@ def test_pitfall_4_hung_sqs_does_not_take_the_answer_along(
     def hang(_operation: str, _request: Mapping[str, Any]) -> None:
         assert release.wait(PATIENCE_SECONDS)
 
-    seconds = 1.0
+    seconds = 4.0
     thrive.faults.add(always(status=422))
     with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), clock=SystemClock(), MAX_CONCURRENCY="1") as it:
         it.sqs.on_call = hang
