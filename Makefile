@@ -40,9 +40,11 @@ setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that 
 demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
 	@$(BIN)/completion-sync demo $(DEMO)
 
+# Coverage is measured where tests call the code in their own process; it would slow down the others for nothing.
 .PHONY: test
 test: setup ## run all tests
-	@$(BIN)/pytest --cov $(TESTS)
+	@$(BIN)/pytest tests/unit tests/integration --cov
+	@$(BIN)/pytest --ignore=tests/unit --ignore=tests/integration
 
 .PHONY: simulate
 simulate: setup ## thousands of runs in which everything goes wrong, on a virtual clock

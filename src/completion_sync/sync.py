@@ -9,7 +9,7 @@ import threading
 from collections import defaultdict
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from .errors import (
     AccessError,
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from .completion import Completion
     from .events import Message
+
+
+# Indices of messages, and what they hold.
+_Lane: TypeAlias = "list[tuple[int, Completion]]"
 
 
 class Recorder(Protocol):
@@ -91,15 +95,16 @@ class CompletionSync:
         return batch.results()
 
 
-def _lanes(messages: Sequence[Message]) -> list[list[int]]:
-    """Divide a batch into runs of indices that go one after the other: a FIFO group, or identical completions.
+def _lanes(messages: Sequence[Message]) -> list[_Lane]:
+    """Divide a batch into what goes one after the other: a FIFO group, or identical completions.
 
     What holds no completion needs no call, and does not hold its group.
     """
-    lanes: defaultdict[object, list[int]] = defaultdict(list)
+    lanes: defaultdict[object, _Lane] = defaultdict(list)
     for index, message in enumerate(messages):
-        if not isinstance(message.content, InvalidMessageError):
-            lanes[message.content if message.group is None else (message.queue_arn, message.group)].append(index)
+        content = message.content
+        if not isinstance(content, InvalidMessageError):
+            lanes[content if message.group is None else (message.queue_arn, message.group)].append((index, content))
     return list(lanes.values())
 
 
@@ -127,14 +132,11 @@ class _Batch:
         self._halted: AccessError | None = None
         self._closed = False
 
-    def work(self, lane: Sequence[int]) -> None:
+    def work(self, lane: _Lane) -> None:
         """Process one lane in order."""
         held: Deferred | None = None
-        for index in lane:
-            content = self._messages[index].content
-            if isinstance(content, InvalidMessageError):  # for the type checker: a lane holds completions alone
-                continue
-            result = self._once(content) if held is None else Result(held)
+        for index, completion in lane:
+            result = self._once(completion) if held is None else Result(held)
             with self._lock:
                 if self._closed:
                     return

@@ -222,8 +222,8 @@ BITES = (
         "of its group was decided",
         (
             "sync",
-            "lanes[message.content if message.group is None else (message.queue_arn, message.group)]",
-            "lanes[message.content]",
+            "lanes[content if message.group is None else (message.queue_arn, message.group)]",
+            "lanes[content]",
         ),
     ),
     _bite(

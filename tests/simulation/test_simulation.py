@@ -10,8 +10,8 @@ from tests.simulation.runs import first_wrong, run_in_processes
 from tests.simulation.scenario import draw
 from tests.simulation.world import simulate
 
-# On two cores that have nothing else to do, a thousand seeds take about ten seconds.
-SEEDS = 6000
+# On two cores that have nothing else to do, a thousand seeds take some fifteen seconds.
+SEEDS = 4000
 
 
 def test_every_run_keeps_what_is_promised() -> None:
