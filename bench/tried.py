@@ -67,7 +67,7 @@ CHANGES = (
     Change("without byte code", "it ships", is_cold=True, alter=_without_byte_code),
     Change("botocore's whole list of endpoints", "it is cut", is_cold=True, alter=_whole_endpoints),
     Change("botocore without boto3", "no: decision 8", is_cold=True, module="botocore_alone"),
-    Change("head and body of a request in one send", "no: too little", is_cold=False, module="one_send"),
+    Change("head and body of a request in two sends", "one is sent", is_cold=False, module="two_sends"),
     Change("urllib3's connections without its pool", "no: too little for code of our own", False, "without_pool"),
     Change("no log line for a message", "no: a bound, what a cheaper line could save at most", False, "without_log"),
     Change("no metrics", "no: a bound, what cheaper ones could save at most", False, "without_metrics"),

@@ -70,7 +70,7 @@ class Transport:
         self._last_used: Instant = clock.now()
 
     def post(self, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Response:
-        """Send one POST and read its answer, all within ``timeout`` seconds.
+        """Send one POST, whose body must not be empty, and read its answer, all within ``timeout`` seconds.
 
         :raises TemporaryError: ``unavailable``: no answer, or none that is HTTP. The request may have been received.
         """
@@ -230,7 +230,7 @@ class _ReadingSide:
 
 
 class _DeadlineMixin:
-    """Puts the deadline under connecting and under http.client's parser.
+    """Puts the deadline under connecting and under http.client's parser, and sends a request in one piece.
 
     When ``getresponse`` is called, urllib3 has set ``timeout`` to what is left of the total after connecting.
     """
@@ -240,6 +240,15 @@ class _DeadlineMixin:
     sock: Any
     timeout: Any
     response_class: Any
+    _head = b""
+
+    def send(self, data: Any) -> None:
+        """Hold the head back until the body comes, as it always does: one system call and one TLS record, not two."""
+        if not self._head:
+            self._head = data
+            return
+        head, self._head = self._head, b""
+        super().send(head + data)  # type: ignore[misc]
 
     def _new_conn(self) -> socket.socket:
         """Connect; urllib3 would give each of the host's addresses the whole time anew, and TLS once more."""

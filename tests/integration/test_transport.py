@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import http.client
 import socket
 import ssl
 import threading
@@ -486,6 +487,27 @@ def test_pitfall_27_tls_shares_the_time_with_connecting(monkeypatch: pytest.Monk
         # Then
         assert isinstance(got, TemporaryError)
         assert 0.9 < ratio < 1.8
+
+
+# --- One piece ----------------------------------------------------------------------------------------------------
+
+
+def test_request_is_sent_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head and body leave together, on a new connection and on a kept one; nothing of them is left for the next."""
+    pieces: list[bytes] = []
+    send = http.client.HTTPConnection.send
+
+    def counting(self: http.client.HTTPConnection, data: bytes) -> None:
+        pieces.append(data)
+        send(self, data)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "send", counting)
+    with RawServer(answer(201)) as server, client(server.url) as transport:
+        assert [post(transport).status for _ in range(3)] == [201] * 3
+
+    assert len(pieces) == len(server.requests) == 3
+    assert len({piece.partition(b"\r\n\r\n")[2] for piece in pieces}) == 1
+    assert all(piece.startswith(b"POST ") and not piece.endswith(b"\r\n\r\n") for piece in pieces)
 
 
 # --- Interim answers ----------------------------------------------------------------------------------------------
