@@ -1,11 +1,17 @@
 """The measurements of `make bench`, run in their tiny form: that they work, never what they say."""
 
+import functools
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
 from bench import __main__ as bench
-from bench import backlog, money, report
+from bench import backlog, money, report, tried
+from completion_sync import transport
+from completion_sync.observability import Telemetry
 
 PAGE = "before\n<!-- bench:{} -->\nto be replaced\n<!-- /bench -->\nafter\n"
 
@@ -58,3 +64,14 @@ def test_money_follows_from_durations():
 def test_a_backlog_drains_at_the_pace_of_its_environments():
     """Five environments at 100 ms for a batch of 10 take two seconds for a thousand messages."""
     assert backlog.drain_seconds(1_000, 10, 100.0, 5) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("module", sorted(change.module for change in tried.CHANGES if change.module))
+def test_what_was_tried_still_fits_the_package(module: str) -> None:
+    """Each variant is found, and what it replaces is there to be replaced."""
+    program = f"import sys; sys.path[:0] = ['src', {str(tried.VARIANTS)!r}]; import {module}; {module}.lambda_handler"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tried.ROOT)
+    source = (tried.VARIANTS / f"{module}.py").read_text(encoding="utf-8")
+    for name in re.findall(r"^((?:transport|Telemetry)[\w.]+) = ", source, flags=re.MULTILINE):
+        first, *path = name.split(".")
+        assert functools.reduce(getattr, path, {"transport": transport, "Telemetry": Telemetry}[first])
