@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -80,13 +81,13 @@ def read_sqs_records(event: Mapping[str, list[dict[str, Any]]]) -> list[Message]
 
 
 def read_eventbridge_event(event: dict[str, Any]) -> Message:
-    """Read an EventBridge event that invoked the function directly."""
+    """Read an EventBridge event that invoked the function directly, as it would be read from the retry queue."""
     content: Completion | InvalidMessageError
     try:
-        body = json.dumps(event, separators=(",", ":"))
-        content = _from_envelope(event)
+        body = _to_json(event)
+        content = read_body(body, "event")
     except RecursionError:
-        body, content = "", InvalidMessageError("detail: nested too deeply")
+        body, content = "", InvalidMessageError("event: nested too deeply")
     except InvalidMessageError as error:
         content = error
     # EventBridge gives every event an id; a hand-made one may lack it. A FIFO queue drops what bears an id that it has
@@ -118,12 +119,30 @@ def _read_sqs_record(record: dict[str, Any]) -> Message:
     )
 
 
-def read_body(body: object) -> Completion:
+def _to_json(event: dict[str, Any]) -> str:
+    try:
+        return json.dumps(event, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        # A number too large for a float (1e999), which Python would write as what no JSON reader takes.
+        return json.dumps(_without_infinity(event), separators=(",", ":"))
+
+
+def _without_infinity(value: Any) -> Any:
+    """Put null where no JSON number can stand, as ECMA-262 (section 25.5.2) does."""
+    if isinstance(value, dict):
+        return {key: _without_infinity(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_infinity(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_body(body: object, name: str = "body") -> Completion:
     """Take the completion out of an SQS body: plain, in an EventBridge event, or either in an SNS notification.
 
+    :param name: what an error calls the whole.
     :raises InvalidMessageError: names the field and what is allowed.
     """
-    fields = _read_object(body, "body")
+    fields = _read_object(body, name)
     # An SNS notification as SNS sends it without raw delivery: the message itself stands in it as a text.
     if fields.get("Type") == "Notification" and "TopicArn" in fields and "Message" in fields:
         fields = _read_object(fields["Message"], "Message")

@@ -121,11 +121,11 @@ def completion_in_body(text: object) -> Triple | None:
     if fields is None:
         return None
     if "detail" in fields and "detail-type" in fields:
-        return completion_in_event(fields)
+        return _completion_in_event(fields)
     return _fields(fields)
 
 
-def completion_in_event(event: dict[str, Any]) -> Triple | None:
+def _completion_in_event(event: dict[str, Any]) -> Triple | None:
     """Give what an EventBridge event holds."""
     return _fields(event["detail"], event.get("time"))
 

@@ -529,9 +529,11 @@ class TestDirectEvents:
             ([1], "detail: must be a JSON object"),
             ({"userId": 5}, BAD_USER),
             (completion_fields(completedAt="2021-01-01"), NO_TIME),
-            (completion_fields(userId="\ud800"), BAD_USER),
+            (completion_fields(userId="\ud800"), SURROGATE.replace("body", "event")),
+            (completion_fields(extra="\ud800"), SURROGATE.replace("body", "event")),
+            (completion_fields(extra=json.loads(nested(MAX_DEPTH))), TOO_DEEP.replace("body", "event")),
         ],
-        ids=["text", "list", "number-userId", "date-alone", "lone-surrogate"],
+        ids=["text", "list", "number-userId", "date-alone", "lone-surrogate", "lone-surrogate-aside", "too-deep"],
     )
     def test_pitfall_11_a_bad_detail_carries_its_reason(self, detail: object, problem: str) -> None:
         """A bad detail is one refused message that still has its id and its body, for the dead letter."""
@@ -542,6 +544,28 @@ class TestDirectEvents:
         assert isinstance(message.content, InvalidMessageError)
         assert str(message.content) == problem
         assert (message.id, json.loads(message.body)) == (event["id"], event)
+
+    @pytest.mark.parametrize("number", [float("inf"), -float("inf"), float("nan")], ids=str)
+    def test_pitfall_11_a_number_that_json_lacks_harms_nothing(self, number: float) -> None:
+        """Lambda reads 1e999 as infinity: in a field that nobody reads it costs neither the record nor a retry."""
+        event = eventbridge_event(completion_fields(extra=[{"score": number, "kept": 1.5}]))
+
+        message = events.read_eventbridge_event(event)
+
+        assert message.content == events.read_body(message.body)
+        assert json.loads(message.body)["detail"]["extra"] == [{"score": None, "kept": 1.5}]
+
+    @pytest.mark.parametrize("shape", ["plain", "with an SNS notification's keys"])
+    def test_an_event_is_judged_as_it_would_be_on_the_retry_queue(self, shape: str) -> None:
+        """What is deferred and comes back by the queue is what it was."""
+        event = eventbridge_event(completion_fields(name="\u00e9"))
+        if shape != "plain":
+            event |= sns_notification(body(userId="another"))
+
+        message = events.read_eventbridge_event(event)
+
+        assert message.content == events.read_body(message.body)
+        assert json.loads(message.body) == event
 
     def test_pitfall_11_a_detail_beyond_the_recursion_limit_is_refused(self) -> None:
         """An event too deep to be written as JSON is refused without a crash."""
@@ -554,4 +578,4 @@ class TestDirectEvents:
         while deep:
             [deep] = deep
 
-        assert (str(message.content), message.body) == ("detail: nested too deeply", "")
+        assert (str(message.content), message.body) == ("event: nested too deeply", "")
