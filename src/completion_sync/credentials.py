@@ -204,7 +204,7 @@ class CredentialsCache:
                 return self._current
             if error.reason == "misconfigured":
                 self._count("AuthFailures")
-            self._failure = (error, self._clock.now())
+            self._failure = (error.again(), self._clock.now())
             raise
         self._read_at, self._valid_for, self._failure = now, self._max_age, None
         return self._current

@@ -80,7 +80,7 @@ class AccessError(DeferralError):
     """
 
     def again(self) -> AccessError:
-        """Make an equal error, to be raised in another thread: a shared one would collect both tracebacks."""
+        """Make an equal error, to be kept or raised elsewhere: this one holds a traceback, with all its frames."""
         return AccessError(self.reason, self.detail, status=self.status, retry_after=self.retry_after)
 
 

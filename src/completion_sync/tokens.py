@@ -177,14 +177,14 @@ class TokenCache:
             try:
                 self._token = self._retry.call(lambda: self._flow.fetch(credentials, deadline), deadline)
             except AccessError as error:
-                self._failure = (error, credentials, self._clock.now(), REFUSAL_SECONDS)
+                self._failure = (error.again(), credentials, self._clock.now(), REFUSAL_SECONDS)
                 raise
             except TemporaryError as error:
                 # Without a token no message can be sent: to the batch it is not one call that failed, but all.
                 failure = AccessError(
                     error.reason, f"no token: {error.detail}", status=error.status, retry_after=error.retry_after
                 )
-                self._failure = (failure, credentials, self._clock.now(), SHARED_FAILURE_SECONDS)
+                self._failure = (failure.again(), credentials, self._clock.now(), SHARED_FAILURE_SECONDS)
                 raise failure from None
             self._token_of, self._failure = credentials, None
             return self._token

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -717,6 +719,20 @@ class TestCacheFailures:
         assert case.manager.reads == case.counts["AuthFailures"] == reads
         assert second.value is not first.value
         assert (second.value.reason, second.value.detail) == (first.value.reason, first.value.detail)
+
+    def test_pitfall_16_what_is_remembered_keeps_no_frames(self, case: CacheCase) -> None:
+        """The error that was raised, with its traceback and all that the frames held, is gone once dealt with."""
+        case.manager.secret = "{}"
+        with pytest.raises(AccessError) as raised:
+            case.cache.get()
+        error = weakref.ref(raised.value)
+
+        del raised
+        gc.collect()
+
+        assert error() is None
+        with pytest.raises(AccessError):
+            case.cache.get()
 
     @pytest.mark.parametrize("step", ["freeze", "back"])
     def test_pitfall_18_a_shared_failure_ends_by_either_clock(self, case: CacheCase, step: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
 import threading
+import weakref
 from urllib.parse import unquote_plus
 
 import pytest
@@ -660,6 +662,17 @@ class TestFailures:
         assert case.clock.sleeps == []
         assert second is not first
         assert (second.reason, second.detail, second.status) == ("unauthorized", REFUSED_TEXT, 401)
+
+    @pytest.mark.parametrize("answer", [REFUSED, Response(503, b"")], ids=["refused", "unavailable"])
+    def test_pitfall_16_what_is_remembered_keeps_no_frames(self, answer: Answer) -> None:
+        """The error that was raised, with its traceback and all that the frames held, is gone once dealt with."""
+        case = CacheCase(always=answer)
+        error = weakref.ref(case.refusal())
+
+        gc.collect()
+
+        assert error() is None
+        assert case.refusal()
 
     @pytest.mark.parametrize("how", ["freeze", "step_back"])
     def test_pitfall_18_a_refusal_ends_by_either_clock(self, how: str) -> None:
