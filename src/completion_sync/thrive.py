@@ -23,7 +23,11 @@ MAX_STATEMENT_ID_LENGTH = 256
 MAX_MESSAGE_LENGTH = 160
 
 _UNAVAILABLE_4XX = frozenset({408, 425})
-_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\u2027\u202f-\ud7ff\ue000-\ufffd]+")
+# What does not show as it stands: control characters, line ends and surrogates, and what shows nothing or turns the
+# direction around (U+00AD, U+061C, U+200B to U+200F, U+202A to U+202E, U+2060 to U+206F, U+FEFF).
+_NOT_PRINTABLE = re.compile(
+    r"[^\x20-\x7e\u00a0-\u00ac\u00ae-\u061b\u061d-\u200a\u2010-\u2027\u202f-\u205f\u2070-\ud7ff\ue000-\ufefe\uff00-\ufffd]+"
+)
 
 
 class ThriveClient:

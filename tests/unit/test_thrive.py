@@ -456,7 +456,10 @@ PLAIN = "Thrive answered 422"
         pytest.param("<ada@learner.example>, bob@x", f"{PLAIN}: [e-mail] [e-mail]", id="two e-mail addresses"),
         pytest.param("ada@\nlearner", f"{PLAIN}: [e-mail] learner", id="an e-mail address cut in two"),
         pytest.param("x" * 1000, f"{PLAIN}: " + "x" * 160, id="long"),
-        pytest.param("\n\t\u2028", PLAIN, id="nothing that shows"),
+        pytest.param(
+            "a\u202egpj\u202c\u2066b\u2069\u200bc\u200fd\ufeffe\u00adf", f"{PLAIN}: a gpj b c d e f", id="unseen"
+        ),
+        pytest.param("\n\t\u2028\u200b", PLAIN, id="nothing that shows"),
         pytest.param("", PLAIN, id="empty"),
         pytest.param(None, PLAIN, id="null"),
         pytest.param({"userId": "ada@learner.example"}, PLAIN, id="an object"),
