@@ -7,7 +7,8 @@ stands in the dead-letter queue, and never otherwise.
 from __future__ import annotations
 
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import bootstrap, events, snapstart
 from .errors import EventNotRecordedError
@@ -16,7 +17,7 @@ from .queues import Postponed
 from .retry import Deadline, elapsed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .events import Message
     from .retry import Instant
     from .sync import Result
+
+T = TypeVar("T")
 
 # Kept back from the function's time: what is left after the last call to Thrive is for logs and the calls to SQS, and
 # what is left after these is for the answer. Shares of the whole: a timeout may be three seconds or fifteen minutes.
@@ -56,7 +59,7 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
 def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]]], seconds: float) -> dict[str, Any]:
     """Answer with a partial batch response: Lambda deletes what is not named in it, and SQS delivers the rest again."""
     began = application.clock.now()
-    answer_by = Deadline(application.clock, seconds - min(_ANSWER_SHARE * seconds, _ANSWER_MAX_SECONDS))
+    answer_by = _answer_deadline(application, seconds)
     unsettled = [record["messageId"] for record in event["Records"]]
     try:
         messages = events.read_sqs_records(event)
@@ -101,13 +104,20 @@ def _dispose(
             postponed.append(Postponed(message, wait_seconds))
     if not rejected and not postponed:
         return set()
-    executor = application.executor()
     calls = [*application.queues.dead_letter(rejected), *application.queues.postpone(postponed)]
-    # A call that hangs must not take the answer with it: what is not known to be done is reported.
+    return {identifier for sent in _in_time(application, calls, answer_by) for identifier in sent}
+
+
+def _in_time(application: Application, calls: Sequence[Callable[[], T]], answer_by: Deadline) -> list[T]:
+    """Make calls to SQS side by side and give what those returned that ended in time.
+
+    A call that hangs must not take the answer with it: what is not known to be done is reported, or raised.
+    """
+    executor = application.executor()
     done, late = wait([executor.submit(call) for call in calls], timeout=answer_by.remaining())
     for future in late:  # one that has not begun must not begin in a later invocation
         future.cancel()
-    return {identifier for future in done for identifier in future.result()}
+    return [future.result() for future in done]
 
 
 def _handle_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -124,13 +134,15 @@ def _handle_event(application: Application, event: dict[str, Any], seconds: floa
 
 
 def _record_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+    answer_by = _answer_deadline(application, seconds)
     message = events.read_eventbridge_event(event)
     [result] = results = application.sync.run([message], _work_deadline(application, seconds, 1))
     outcome = result.outcome
     if isinstance(outcome, Rejected):
-        settled = any(send() for send in application.queues.dead_letter([(message, outcome)]))
+        settled = any(_in_time(application, application.queues.dead_letter([(message, outcome)]), answer_by))
     elif isinstance(outcome, Deferred):
-        settled = application.queues.requeue(message, application.backoff.seconds(1, outcome.retry_after))
+        wait_seconds = application.backoff.seconds(1, outcome.retry_after)
+        settled = any(_in_time(application, [partial(application.queues.requeue, message, wait_seconds)], answer_by))
     else:
         settled = True
     application.telemetry.message(message, result)
@@ -145,6 +157,10 @@ def _record_event(application: Application, event: dict[str, Any], seconds: floa
         "detail": outcome.detail if isinstance(outcome, (Rejected, Deferred)) else None,
     }
     return {name: value for name, value in answer.items() if value is not None}
+
+
+def _answer_deadline(application: Application, seconds: float) -> Deadline:
+    return Deadline(application.clock, seconds - min(_ANSWER_SHARE * seconds, _ANSWER_MAX_SECONDS))
 
 
 def _work_deadline(application: Application, seconds: float, messages: int) -> Deadline:

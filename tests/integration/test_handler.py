@@ -504,6 +504,34 @@ def test_pitfall_4_hung_sqs_does_not_take_the_answer_along(
         assert len(it.sqs.calls) == 1
 
 
+@pytest.mark.parametrize(("status", "outcome"), [(422, "rejected: refused"), (501, "deferred: unavailable")])
+def test_pitfall_4_hung_sqs_does_not_take_a_direct_event_along(
+    thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch, status: int, outcome: str
+) -> None:
+    """Where the queue does not answer in time the function says so by itself, and Lambda tries the event again."""
+    # Given
+    release = threading.Event()
+
+    def hang(_operation: str, _request: Mapping[str, Any]) -> None:
+        assert release.wait(PATIENCE_SECONDS)
+
+    seconds = 4.0
+    thrive.faults.add(always(status=status))
+    with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), clock=SystemClock()) as it:
+        it.sqs.on_call = hang
+
+        # When
+        began = time.monotonic()
+        with pytest.raises(EventNotRecordedError) as caught:
+            it.invoke(eventbridge_event(), seconds)
+        passed = time.monotonic() - began
+        release.set()
+
+        # Then
+        assert passed < seconds
+        assert str(caught.value) == outcome
+
+
 def test_pitfall_4_no_time_at_all(function: Function, thrive: ContractedStandIn) -> None:
     """A batch that comes with no time left is reported whole, and nothing is sent."""
     assert function.reported(*(record(number) for number in range(3)), seconds=0.0) == [
