@@ -40,7 +40,7 @@ setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that 
 demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
 	@$(BIN)/completion-sync demo $(DEMO)
 
-# Coverage is measured where tests call the code in their own process; it would slow down the others for nothing.
+# The unit and integration tests alone reach the bound of coverage; measuring it would only slow the others down.
 .PHONY: test
 test: setup ## run all tests
 	@$(BIN)/pytest tests/unit tests/integration --cov

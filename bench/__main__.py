@@ -136,7 +136,8 @@ def render(results: dict[str, Any]) -> None:
     """Draw the pictures and renew the marked parts of the pages."""
     if DRAWING.exists():
         PICTURES.mkdir(parents=True, exist_ok=True)
-        subprocess.run([str(DRAWING), "-m", "bench.pictures", str(RESULTS), str(PICTURES)], cwd=ROOT, check=True)  # noqa: S603
+        command = [str(DRAWING), "-m", "bench.pictures", str(RESULTS), str(PICTURES)]
+        subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own module
     else:
         _say("no pictures: .tools/bench is not set up (make bench does it)")
     for page in PAGES:
@@ -145,7 +146,7 @@ def render(results: dict[str, Any]) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command's own output
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main() -> int:
 
     interpreter = recipe.find_interpreter()
     if interpreter is None:
-        print("no python3.13 on this machine")  # noqa: T201
+        print("no python3.13 on this machine")
         return 1
     with tempfile.TemporaryDirectory() as scratch:
         variants = {
@@ -61,7 +61,7 @@ def main() -> int:
         for name, directory in variants.items():
             megabytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6
             median = statistics.median(taken[name])
-            print(f"{name:22} {megabytes:6.1f} MB  {median / best:5.2f} x  ({median * 1000:.0f} ms here)")  # noqa: T201
+            print(f"{name:22} {megabytes:6.1f} MB  {median / best:5.2f} x  ({median * 1000:.0f} ms here)")
     return 0
 
 

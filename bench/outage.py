@@ -131,7 +131,7 @@ class Model:
         self._outage = outage
         self._rate = rate
         self._limit = limit
-        self._rng = random.Random(seed)  # noqa: S311
+        self._rng = random.Random(seed)  # noqa: S311 - chance that can be repeated, nothing secret
         self._messages = max(1.0, outage * rate)
         self._weight = self._messages / SAMPLE
         self._calls_in_vain = 0
@@ -339,9 +339,10 @@ def main() -> int:
     numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
     PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), numbers), encoding="utf-8")
     if not DRAWING.exists():
-        print(f"no picture: {DRAWING.relative_to(ROOT)} is missing (make bench sets it up)", file=sys.stderr)  # noqa: T201
+        print(f"no picture: {DRAWING.relative_to(ROOT)} is missing (make bench sets it up)", file=sys.stderr)
         return 1
-    subprocess.run([str(DRAWING), "-m", "bench.outage_picture", str(NUMBERS), str(PICTURE)], cwd=ROOT, check=True)  # noqa: S603
+    command = [str(DRAWING), "-m", "bench.outage_picture", str(NUMBERS), str(PICTURE)]
+    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own module
     return 0
 
 

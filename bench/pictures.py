@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# In .tools/bench alone, where mypy does not look.
 import matplotlib as mpl  # type: ignore[import-not-found]
 
 mpl.use("svg")

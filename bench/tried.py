@@ -21,6 +21,7 @@ import botocore
 
 from bench import contenders, events, machine
 from bench.function import running
+from bench.measures import cold
 from bench.services import running_services
 from bench.setting import rotated
 from bench.stats import rounded, summary
@@ -82,13 +83,13 @@ def main() -> int:
         ours = contenders.ours()
         made = {change.what: _variant(ours, change, folder / str(number)) for number, change in enumerate(CHANGES)}
         with running_services(folder) as services:
-            cold = _cold({"": ours, **{c.what: made[c.what] for c in CHANGES if c.is_cold}}, services, folder)
-            warm = _warm({"": ours, **{c.what: made[c.what] for c in CHANGES if not c.is_cold}}, services, folder)
+            started = _cold({"": ours, **{c.what: made[c.what] for c in CHANGES if c.is_cold}}, services, folder)
+            warmed = _warm({"": ours, **{c.what: made[c.what] for c in CHANGES if not c.is_cold}}, services, folder)
     rows = [
         {
             "what": change.what,
             "kept": change.verdict,
-            "figures": _beside(cold if change.is_cold else warm, change.what),
+            "figures": _beside(started if change.is_cold else warmed, change.what),
         }
         for change in CHANGES
     ]
@@ -98,7 +99,7 @@ def main() -> int:
     begin, end = "<!-- tried -->\n", "<!-- /tried -->"
     head, rest = page.split(begin)
     PAGE.write_text(f"{head}{begin}{table(rows)}\n{end}{rest.split(end)[1]}", encoding="utf-8")
-    print(table(rows))  # noqa: T201
+    print(table(rows))
     return 0
 
 
@@ -127,17 +128,11 @@ Series = dict[str, dict[str, list[float]]]
 
 
 def _cold(field: dict[str, Contender], services: Services, folder: Path) -> Series:
-    taken: Series = defaultdict(lambda: defaultdict(list))
-    services.set_latency(0)
-    for turn in range(_COLD_ROUNDS + 1):
-        for what in rotated(list(field), turn):
-            with running(field[what], services, folder, name=f"cold-{field[what].name}-{turn}") as function:
-                function.invoke(events.batch(1))
-                milliseconds = (time.perf_counter() - function.began) * 1000
-                if turn:  # the first round fills the page cache
-                    taken["cold start"][what].append(milliseconds)
-                    taken["its processor time"][what].append(function.process.cpu_seconds() * 1000)
-    return taken
+    starts = cold.starts(field, services, folder, _COLD_ROUNDS)
+    return {
+        "cold start": {what: series["first_answer_ms"] for what, series in starts.items()},
+        "its processor time": {what: series["cpu_ms"] for what, series in starts.items()},
+    }
 
 
 def _warm(field: dict[str, Contender], services: Services, folder: Path) -> Series:

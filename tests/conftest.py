@@ -1,3 +1,3 @@
 """What all tests share."""
 
-pytest_plugins = ["tests.support.thrive"]
+pytest_plugins = ["tests.support.runtime", "tests.support.thrive"]

@@ -12,6 +12,11 @@ from bench.setting import rotated
 from bench.stats import summary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bench.contenders import Contender
+    from bench.services import Services
     from bench.setting import Setting
 
 WHO = (
@@ -27,24 +32,25 @@ WHO = (
 
 def measure(setting: Setting) -> dict[str, Any]:
     """Return milliseconds to the first answer, of the initialisation alone, and processor milliseconds, for each."""
-    setting.services.set_latency(0)
     field = {contender.name: contender for contender in setting.field.some(*WHO)}
-    answered, initialised, processor = defaultdict(list), defaultdict(list), defaultdict(list)
+    taken = starts(field, setting.services, setting.folder, setting.plan.cold_starts)
+    return {name: {what: summary(values) for what, values in series.items()} for name, series in taken.items()}
+
+
+def starts(
+    field: Mapping[str, Contender], services: Services, folder: Path, rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """Start each so many times, in turn; return the milliseconds of each start by name and by what they tell."""
+    services.set_latency(0)
+    taken: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in field}
     # The first round fills the page cache and is not counted.
-    for turn in range(setting.plan.cold_starts + 1):
+    for turn in range(rounds + 1):
         for name in rotated(list(field), turn):
-            with running(field[name], setting.services, setting.folder, name=f"cold-{name}-{turn}") as function:
+            with running(field[name], services, folder, name=f"cold-{field[name].name}-{turn}") as function:
                 function.invoke(events.batch(1))
                 milliseconds = (time.perf_counter() - function.began) * 1000
                 if turn:
-                    answered[name].append(milliseconds)
-                    initialised[name].append(function.init_ms())
-                    processor[name].append(function.process.cpu_seconds() * 1000)
-    return {
-        name: {
-            "first_answer_ms": summary(answered[name]),
-            "init_ms": summary(initialised[name]),
-            "cpu_ms": summary(processor[name]),
-        }
-        for name in field
-    }
+                    taken[name]["first_answer_ms"].append(milliseconds)
+                    taken[name]["init_ms"].append(function.init_ms())
+                    taken[name]["cpu_ms"].append(function.process.cpu_seconds() * 1000)
+    return taken

@@ -12,4 +12,4 @@ def _client(name: str, **options: object) -> object:
 
 sys.modules["boto3"] = SimpleNamespace(client=_client)
 
-from completion_sync.handler import lambda_handler  # noqa: E402
+from completion_sync.handler import lambda_handler  # noqa: E402 - boto3 must have been replaced

@@ -193,7 +193,7 @@ class _Batch:
             outcome = self._retry.call(attempt, self._deadline)
         except CallError as error:
             if isinstance(error, AccessError):
-                self._halted = error.again()
+                self._halted = error
             outcome = outcome_of(error)
         except Exception as error:  # noqa: BLE001 - a defect of ours: its message waits, its neighbours go on
             self._unexpected(error)

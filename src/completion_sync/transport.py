@@ -188,7 +188,8 @@ class _FinalResponse(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         while http.HTTPStatus.SWITCHING_PROTOCOLS < self.status < http.HTTPStatus.OK:
-            self.headers = None  # type: ignore[assignment] # or begin would think that it had been called before
+            # Or begin would take itself to have been called before; the stubs do not know that it starts as None.
+            self.headers = None  # type: ignore[assignment]
             super().begin()
 
 
@@ -229,6 +230,7 @@ class _ReadingSide:
         return io.BufferedReader(self._reader)
 
 
+# The type checker does not see what a mixin will stand beside, nor what stands in for a socket: hence the ignores.
 class _DeadlineMixin:
     """Puts the deadline under connecting and under http.client's parser, and sends a request in one piece.
 

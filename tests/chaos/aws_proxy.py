@@ -156,7 +156,7 @@ class AwsProxy:
             answer = await self._forward(request, json.dumps({**call, "Entries": passing}).encode())
             if answer.status != 200:
                 return answer
-            result = json.loads(answer.body or b"{}")  # type: ignore[arg-type]
+            result = json.loads(answer.body or b"{}")
         failed = [
             {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": "a fault of the chaos test"}
             for entry in failing

@@ -1,17 +1,13 @@
-"""What the chaos tests share: the marker, the built function, one AWS emulator, and the runs that the tests look at."""
+"""The runs that the chaos tests look at."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from console.pipeline.emulator import running_emulator
-from console.pipeline.rig import build_artefact
-from console.pipeline.runtime import runtime_emulator
 from tests.chaos.run import run, workload
 from tests.chaos.schedule import schedule
 from tests.chaos.world import running_world
@@ -31,15 +27,6 @@ FIFO_MESSAGES = 180
 FIFO_STEPS = 5
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test below this folder; skip it where Lambda's runtime cannot run, which is anywhere but on Linux."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
-            if not sys.platform.startswith("linux"):
-                item.add_marker(pytest.mark.skip(reason="Lambda's runtime needs Linux"))
-
-
 @dataclass(frozen=True, slots=True)
 class Storm:
     """A run that is over; its world still stands, for a closer look."""
@@ -47,20 +34,6 @@ class Storm:
     world: World
     figures: Figures
     steps: list[Step]
-
-
-@pytest.fixture(scope="session")
-def code() -> Artefact:
-    """Build the function as `sam build` does."""
-    assert runtime_emulator() is not None, "Lambda's runtime interface emulator is not installed: run `make setup`"
-    return build_artefact()
-
-
-@pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Run one AWS emulator for all runs."""
-    with running_emulator(tmp_path_factory.mktemp("emulator")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

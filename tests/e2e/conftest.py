@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from console.pipeline import mail
-from console.pipeline.emulator import Emulator, running_emulator
-from console.pipeline.rig import Plan, Rig, build_artefact, running_rig
-from console.pipeline.runtime import runtime_emulator
+from console.pipeline.rig import Plan, Rig, running_rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from console.pipeline.artefact import Artefact
+    from console.pipeline.emulator import Emulator
     from tests.support.thrive import ContractedStandIn
 
 # Waits end as soon as what they wait for is there; this only ends a test that hangs.
@@ -32,19 +30,9 @@ HURRY = {"BACKOFF_BASE_SECONDS": "1", "BACKOFF_CAP_SECONDS": "1"}
 _numbers = itertools.count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test below this folder; skip it where Lambda's runtime cannot run, which is anywhere but on Linux."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
-            if not sys.platform.startswith("linux"):
-                item.add_marker(pytest.mark.skip(reason="Lambda's runtime needs Linux"))
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _runtime() -> None:
-    """Fail, and do not quietly run something else, where Lambda's runtime could run but is not installed."""
-    assert runtime_emulator() is not None, "Lambda's runtime interface emulator is not installed: run `make setup`"
+def _runtime(lambda_runtime: None) -> None:
+    """No test of this folder runs without it."""
 
 
 def completion(number: int, **changes: object) -> dict[str, Any]:
@@ -85,19 +73,6 @@ class Pipeline:
     def output(self) -> str:
         """Return all that the function wrote to standard output and standard error."""
         return "".join(path.read_text() for path in self.rig.logs if path.exists())
-
-
-@pytest.fixture(scope="session")
-def code() -> Artefact:
-    """Build the function as `sam build` does."""
-    return build_artefact()
-
-
-@pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Run one AWS emulator for all tests."""
-    with running_emulator(tmp_path_factory.mktemp("emulator")) as running:
-        yield running
 
 
 @pytest.fixture

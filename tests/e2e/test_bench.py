@@ -72,6 +72,8 @@ def test_what_was_tried_still_fits_the_package(module: str) -> None:
     program = f"import sys; sys.path[:0] = ['src', {str(tried.VARIANTS)!r}]; import {module}; {module}.lambda_handler"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tried.ROOT)
     source = (tried.VARIANTS / f"{module}.py").read_text(encoding="utf-8")
-    for name in re.findall(r"^((?:transport|Telemetry)[\w.]+) = ", source, flags=re.MULTILINE):
+    replaced = re.findall(r"^((?:transport|Telemetry)[\w.]+) = ", source, flags=re.MULTILINE)
+    assert replaced or 'sys.modules["boto3"] = ' in source
+    for name in replaced:
         first, *path = name.split(".")
         assert functools.reduce(getattr, path, {"transport": transport, "Telemetry": Telemetry}[first])

@@ -32,14 +32,14 @@ def main() -> int:
     count = arguments.count or (_ENDLESS if is_soak else 1000)
     try:
         if arguments.step is None:
-            print(f"seeds from {first} on", flush=True)  # noqa: T201
-            print(run_in_processes(first, count, soak=arguments.soak), end="")  # noqa: T201
+            print(f"seeds from {first} on", flush=True)
+            print(run_in_processes(first, count, soak=arguments.soak), end="")
         else:
             until = time.monotonic() + arguments.soak * 3600 if is_soak else float("inf")
             seeds = range(first, first + count * arguments.step, arguments.step)
-            print(run(seeds, until=until))  # noqa: T201
+            print(run(seeds, until=until))
     except AssertionError as wrong:
-        print(wrong, file=sys.stderr)  # noqa: T201
+        print(wrong, file=sys.stderr)
         return 1
     return 0
 
@@ -49,10 +49,10 @@ def _replay(seed: int) -> int:
     report = simulate(Package(), seed, keep_trace=True)
     for name, value in vars(scenario).items():
         if name != "sent":
-            print(f"{name}: {value}")  # noqa: T201
-    print(*(line.rstrip() for line in report.trace if not line.rstrip().endswith(" log")), sep="\n")  # noqa: T201
-    print(f"trace {report.trace_hash}")  # noqa: T201
-    print(*(report.violations or ["nothing is wrong"]), sep="\n")  # noqa: T201
+            print(f"{name}: {value}")
+    print(*(line.rstrip() for line in report.trace if not line.rstrip().endswith(" log")), sep="\n")
+    print(f"trace {report.trace_hash}")
+    print(*(report.violations or ["nothing is wrong"]), sep="\n")
     return 1 if report.violations else 0
 
 

@@ -214,7 +214,6 @@ BITES = (
         100,
         "deferred without a call",
         ("sync", "if isinstance(error, AccessError):", "if True:"),
-        ("sync", "self._halted = error.again()", "self._halted = error  # type: ignore"),
         ("sync", "raise self._halted.again()", 'raise OutOfTimeError("Thrive is unwell")'),
     ),
     _bite(

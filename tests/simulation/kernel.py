@@ -319,7 +319,7 @@ class Kernel:
             task = event.task
             if task is None:
                 try:
-                    event.action()  # type: ignore[misc]
+                    event.action()
                 except BaseException as error:  # noqa: BLE001 - raised again in the main thread
                     self._fail(error)
             elif task.event is not event:

@@ -236,4 +236,4 @@ class SqsClient:
 
 def _error(operation: str) -> ClientError:
     answer = {"Error": {"Code": "ServiceUnavailable", "Message": MARKER}, "ResponseMetadata": {"HTTPStatusCode": 503}}
-    return ClientError(answer, operation)  # type: ignore[arg-type]
+    return ClientError(answer, operation)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation import lambdas
+from tests.simulation import lambdas, runs
+from tests.simulation.bites import BITES
 from tests.simulation.package import Package
-from tests.simulation.runs import first_wrong, run_in_processes
 from tests.simulation.scenario import draw
 from tests.simulation.world import simulate
 
@@ -16,7 +16,7 @@ SEEDS = 4000
 
 def test_every_run_keeps_what_is_promised() -> None:
     """In every run all invariants hold; a failure names the seed and how to replay it."""
-    run_in_processes(0, SEEDS)
+    runs.run_in_processes(0, SEEDS)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -78,5 +78,26 @@ def test_the_poller_reads_answers_as_aws_does(answer: object, comes_again: set[s
 
 
 def test_the_code_that_ships_passes_where_its_breakages_are_caught() -> None:
-    """The seeds that :mod:`tests.simulation.test_bites` uses find nothing wrong with the code as it is."""
-    assert first_wrong(range(200)) is None
+    """All the seeds that :mod:`tests.simulation.test_bites` uses are among those that find nothing wrong as it is."""
+    assert max(bite.within for bite in BITES) <= SEEDS
+
+
+@pytest.fixture
+def wrong_from_a_seed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break the package that is run."""
+    [bite] = [bite for bite in BITES if bite.name == "the answer is null"]
+    monkeypatch.setattr(runs, "Package", lambda: Package(bite.patches))
+
+
+@pytest.mark.usefixtures("wrong_from_a_seed_on")
+def test_a_run_that_goes_wrong_ends_them_all() -> None:
+    """The first seed that goes wrong is an error, which says what is wrong and how to replay it."""
+    with pytest.raises(runs.WrongError, match=r"(?s)seed \d+:.*to see how: python -m tests.simulation --seed \d+"):
+        runs.run(range(100))
+
+
+def test_a_process_that_fails_fails_them_all() -> None:
+    """Seeds that are shared out count as run only where every process says so; what they printed is told."""
+    with pytest.raises(AssertionError, match="invalid float value: 'no number'"):
+        runs.run_in_processes(0, 2, soak="no number")
+    assert "1 runs in" in runs.run_in_processes(0, 1)

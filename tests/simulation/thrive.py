@@ -117,7 +117,7 @@ class Pool:
         quiet, self._last_used = run.now - self._last_used, run.now
         if trouble == "refuse":
             run.sleep(min(0.01, end - run.now))
-            raise NewConnectionError(None, f"{MARKER} is quoted here: {headers}")  # type: ignore[arg-type]
+            raise NewConnectionError(None, f"{MARKER} is quoted here: {headers}")
         if self._idle and run.now - self._idle.pop() > IDLE_SECONDS:
             if quiet > IDLE_SECONDS:
                 world.watch.stale_connection(self._environment)
@@ -135,7 +135,7 @@ class Pool:
         run.sleep(min(wait, max(0.0, end - run.now)))
         world.watch.call_ended(self._environment, path)
         if run.now - sent < wait - 1e-9:
-            raise NoAnswerError(self, path, f"Read timed out, {headers}")  # type: ignore[arg-type]
+            raise NoAnswerError(self, path, f"Read timed out, {headers}")
         answer = box[0]
         if plan.reset or answer is None:
             raise ProtocolError(f"Connection reset by peer, {headers}")
@@ -250,7 +250,7 @@ class Thrive:
         lifetime = self._world.scenario.token_lifetime
         value = f"{MARKER}-token-{len(self.tokens)}-{self._world.rng.randrange(10**9)}"
         # Nobody gives a token for thirty years, whatever it says.
-        usual = 3600.0 if isinstance(lifetime, (str, bool)) or lifetime is None or lifetime <= 0 else float(lifetime)  # type: ignore[operator]
+        usual = 3600.0 if isinstance(lifetime, (str, bool)) or lifetime is None or lifetime <= 0 else float(lifetime)
         self._issued[value] = secret
         self.tokens[value] = Token(secret, self._world.kernel.now + min(usual, 86_400.0))
         fields = {"access_token": value, "token_type": "Bearer", "expires_in": lifetime}
@@ -291,7 +291,7 @@ class SecretsClient:
                 "denied": ("AccessDeniedException", 400),
             }[trouble]
             answer = {"Error": {"Code": code, "Message": MARKER}, "ResponseMetadata": {"HTTPStatusCode": status}}
-            raise ClientError(answer, "GetSecretValue")  # type: ignore[arg-type]
+            raise ClientError(answer, "GetSecretValue")
         fields = {
             "tenantId": TENANT,
             "clientSecret": world.current_secret,

@@ -197,7 +197,7 @@ class _Sink:
             else:
                 world.watch.output(text)
         else:
-            sys.__stdout__.write(text)  # type: ignore[union-attr]
+            sys.__stdout__.write(text)
         return len(text)
 
     def flush(self) -> None:
@@ -213,7 +213,7 @@ def _output_to_sink() -> Iterator[None]:
     root = logging.getLogger()
     handlers, root.handlers = root.handlers, []
     try:
-        with contextlib.redirect_stdout(_SINK):  # type: ignore[type-var]
+        with contextlib.redirect_stdout(_SINK):
             yield
     finally:
         root.handlers = handlers

@@ -459,6 +459,12 @@ PLAIN = "Thrive answered 422"
         pytest.param(
             "a\u202egpj\u202c\u2066b\u2069\u200bc\u200fd\ufeffe\u00adf", f"{PLAIN}: a gpj b c d e f", id="unseen"
         ),
+        pytest.param("\u061cg\u2060h\u206fi", f"{PLAIN}: g h i", id="unseen too"),
+        pytest.param(
+            "\u00ac\u00ae\u061b\u061d\u2010\u2027\u2070\ufefd",
+            f"{PLAIN}: \u00ac\u00ae\u061b\u061d\u2010\u2027\u2070\ufefd",
+            id="beside what is unseen",
+        ),
         pytest.param("\n\t\u2028\u200b", PLAIN, id="nothing that shows"),
         pytest.param("", PLAIN, id="empty"),
         pytest.param(None, PLAIN, id="null"),
