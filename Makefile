@@ -38,7 +38,7 @@ setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that 
 
 .PHONY: demo
 demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
-	@$(BIN)/completion-sync demo $(DEMO)
+	@$(BIN)/python -m sandbox demo $(DEMO)
 
 # The unit and integration tests alone reach the bound of coverage; measuring it would only slow the others down.
 .PHONY: test
@@ -77,7 +77,7 @@ sbom: $(AUDIT)/.ready ## what ships, as a CycloneDX bill of materials: build/sbo
 
 .PHONY: sam-local
 sam-local: setup ## SAM's own commands for real, in Docker (as root on Debian it installs what is missing)
-	@tools/sam-local/prepare
+	@sandbox/sam_local/prepare
 	@$(BIN)/pytest -m docker tests/sam_local
 
 .PHONY: check
@@ -121,7 +121,7 @@ lock: .venv/.ready ## bring the locks up to pyproject.toml
 
 .PHONY: compile
 compile:
-	@cd $(DIR) && $(COMPILE) pyproject.toml -o src/requirements.txt
+	@cd $(DIR) && $(COMPILE) --group function -o src/requirements.txt
 	@cd $(DIR) && $(COMPILE) -c src/requirements.txt pyproject.toml --group dev -o requirements/dev.txt
 	@cd $(DIR) && $(COMPILE) --group emulator -o requirements/emulator.txt
 	@cd $(DIR) && $(COMPILE) --group sam -o requirements/sam.txt

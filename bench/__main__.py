@@ -18,7 +18,7 @@ from bench.plan import FULL, QUICK, Plan
 from bench.services import running_services
 from bench.setting import Setting
 from bench.stats import rounded
-from console.pipeline.emulator import ROOT
+from sandbox.pipeline.emulator import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.runtimes import CACHE, PEERS, once, run
-from console.pipeline import rig
-from console.pipeline.emulator import ROOT
+from sandbox.pipeline import rig
+from sandbox.pipeline.emulator import ROOT
 
 if TYPE_CHECKING:
     from bench.runtimes import Runtime

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.processes import Process, child_of_session
-from console.pipeline.emulator import ACCESS
-from console.pipeline.processes import LOOPBACK, free_port
-from console.pipeline.runtime import runtime_emulator
+from sandbox.pipeline.emulator import ACCESS
+from sandbox.pipeline.processes import LOOPBACK, free_port
+from sandbox.pipeline.runtime import runtime_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

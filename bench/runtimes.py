@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.machine import version_of
-from console.pipeline.emulator import ROOT
+from sandbox.pipeline.emulator import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from console.pipeline.emulator import ROOT
-from console.pipeline.processes import LOOPBACK, Child, accepts, free_port
-from console.thrive_api.stand_in import EXAMPLE_TENANT
+from sandbox.pipeline.emulator import ROOT
+from sandbox.pipeline.processes import LOOPBACK, Child, accepts, free_port
+from sandbox.thrive_api.stand_in import EXAMPLE_TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def running_services(folder: Path) -> Iterator[Services]:
         "BENCH_SECRET": json.dumps(SECRET),
     }
     commands = {
-        services.thrive_port: ["console.thrive_api", "--port", str(services.thrive_port)],
+        services.thrive_port: ["sandbox", "thrive-api", "--port", str(services.thrive_port)],
         services.aws_port: ["bench.aws_stub", str(services.aws_port)],
     }
     children = [

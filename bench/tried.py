@@ -25,7 +25,7 @@ from bench.measures import cold
 from bench.services import running_services
 from bench.setting import rotated
 from bench.stats import rounded, summary
-from console.pipeline.emulator import ROOT
+from sandbox.pipeline.emulator import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

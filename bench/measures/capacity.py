@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from bench.services import SECRET
 from bench.stats import rounded, summary
-from console.pipeline.processes import LOOPBACK
+from sandbox.pipeline.processes import LOOPBACK
 
 if TYPE_CHECKING:
     from bench.setting import Setting

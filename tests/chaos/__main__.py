@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from console.pipeline.emulator import running_emulator
-from console.pipeline.rig import build_artefact
+from sandbox.pipeline.emulator import running_emulator
+from sandbox.pipeline.rig import build_artefact
 from tests.chaos.judgement import judge
 from tests.chaos.run import gather, run, workload
 from tests.chaos.schedule import kinds, schedule

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from console.pipeline.rig import secret_of
-from console.pipeline.stack import set_secret
-from console.thrive_api import Drip, Fault
+from sandbox.pipeline.rig import secret_of
+from sandbox.pipeline.stack import set_secret
+from sandbox.thrive_api import Drip, Fault
 from tests.chaos.aws_proxy import AwsFault
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiohttp
 from aiohttp import web
 
-from console.pipeline.processes import LOOPBACK
-from console.thrive_api.delivery import AlreadySent, reset
+from sandbox.pipeline.processes import LOOPBACK
+from sandbox.thrive_api.delivery import AlreadySent, reset
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

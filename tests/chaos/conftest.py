@@ -15,8 +15,8 @@ from tests.chaos.world import running_world
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from console.pipeline.artefact import Artefact
-    from console.pipeline.emulator import Emulator
+    from sandbox.pipeline.artefact import Artefact
+    from sandbox.pipeline.emulator import Emulator
     from tests.chaos.run import Figures
     from tests.chaos.schedule import Step
     from tests.chaos.world import World

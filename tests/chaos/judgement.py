@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
-from console.demo.reconcile import reconcile
-from console.demo.workload import Recorded, Rejected
+from sandbox.demo.reconcile import reconcile
+from sandbox.demo.workload import Recorded, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from console.demo.reconcile import Sent
-    from console.pipeline.mail import Letter
-    from console.thrive_api import Entry
+    from sandbox.demo.reconcile import Sent
+    from sandbox.pipeline.mail import Letter
+    from sandbox.thrive_api import Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from console.demo.reconcile import Sent
-from console.demo.workload import Recorded, generate
-from console.pipeline import mail
-from console.pipeline.emf import json_lines, metric_sums
+from sandbox.demo.reconcile import Sent
+from sandbox.demo.workload import Recorded, generate
+from sandbox.pipeline import mail
+from sandbox.pipeline.emf import json_lines, metric_sums
 from tests.chaos import acts
 from tests.chaos.judgement import Evidence
 from tests.chaos.world import CANARIES
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
-    from console.demo.workload import Message
+    from sandbox.demo.workload import Message
     from tests.chaos.schedule import Step
     from tests.chaos.world import World
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from console.demo.workload import Recorded, Rejected
+from sandbox.demo.workload import Recorded, Rejected
 from tests.chaos import acts
 from tests.chaos.judgement import judge, out_of_order
 from tests.chaos.run import gather

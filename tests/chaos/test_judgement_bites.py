@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from console.demo.workload import Recorded
+from sandbox.demo.workload import Recorded
 from tests.chaos.judgement import judge, out_of_order
 from tests.chaos.run import gather
 
 if TYPE_CHECKING:
-    from console.demo.reconcile import Sent
+    from sandbox.demo.reconcile import Sent
     from tests.chaos.conftest import Storm
 
 # The stand-in's own sockets: one that it cuts off in mid-handshake is closed by nobody but the garbage collector.

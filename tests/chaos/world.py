@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import trustme
 
-from console.demo.shapes import UNKNOWN_CONTENT, UNKNOWN_USER
-from console.pipeline.poller import Poller
-from console.pipeline.processes import StartError
-from console.pipeline.rig import Plan, Rig, running_rig
-from console.pipeline.runtime import Environment, InvocationError
-from console.thrive_api import Fault, StandIn
+from sandbox.demo.shapes import UNKNOWN_CONTENT, UNKNOWN_USER
+from sandbox.pipeline.poller import Poller
+from sandbox.pipeline.processes import StartError
+from sandbox.pipeline.rig import Plan, Rig, running_rig
+from sandbox.pipeline.runtime import Environment, InvocationError
+from sandbox.thrive_api import Fault, StandIn
 from tests.chaos.aws_proxy import AwsProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from console.demo.reconcile import Sent
-    from console.pipeline.artefact import Artefact
-    from console.pipeline.emulator import Emulator
-    from console.pipeline.mail import Letter
+    from sandbox.demo.reconcile import Sent
+    from sandbox.pipeline.artefact import Artefact
+    from sandbox.pipeline.emulator import Emulator
+    from sandbox.pipeline.mail import Letter
 
 ENVIRONMENTS = 3
 TIMEOUT_SECONDS = 6

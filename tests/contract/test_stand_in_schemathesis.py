@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from console.thrive_api import Fault, StandIn
+from sandbox.thrive_api import Fault, StandIn
 from tests.support.contract import SPEC_PATH
 
 if TYPE_CHECKING:

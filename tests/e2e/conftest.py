@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from console.pipeline import mail
-from console.pipeline.rig import Plan, Rig, running_rig
+from sandbox.pipeline import mail
+from sandbox.pipeline.rig import Plan, Rig, running_rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from console.pipeline.artefact import Artefact
-    from console.pipeline.emulator import Emulator
+    from sandbox.pipeline.artefact import Artefact
+    from sandbox.pipeline.emulator import Emulator
     from tests.support.thrive import ContractedStandIn
 
 # Waits end as soon as what they wait for is there; this only ends a test that hangs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from console.pipeline.artefact import Artefact
+    from sandbox.pipeline.artefact import Artefact
 
 # The packages of src/requirements.txt by the names under which they are imported, our own, and the licences.
 EXPECTED = {
@@ -21,14 +21,14 @@ EXPECTED = {
     "typing_extensions.py",
     "urllib3",
 }
-FOREIGN_NAMES = {"tests", "test", "console", "examples", "bin", "events"}
+FOREIGN_NAMES = {"tests", "test", "sandbox", "completion_sync_cli", "examples", "bin", "events"}
 FOREIGN_SUFFIXES = (".dist-info", ".pyi", ".md", ".c", ".so")
 # Unzipped, with byte code: 7.8 MB when this was written.
 MAX_BYTES = 8_500_000
 
 
 def test_only_what_is_needed_ships(code: Artefact) -> None:
-    """No tests, no console, no metadata beyond licences, and no package that is not in the lock."""
+    """No tests, no sandbox, no metadata beyond licences, and no package that is not in the lock."""
     top = {path.name for path in code.path.iterdir()} - {"__pycache__"}
     assert top == EXPECTED
     foreign = [

@@ -1,4 +1,4 @@
-"""`completion-sync demo` from start to end, as a person runs it; and that its check bites."""
+"""`python -m sandbox demo` from start to end, as a person runs it; and that its check bites."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from console.demo.run import Options, run
+from sandbox.demo.run import Options, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
 
-    from console.thrive_api import StandIn
+    from sandbox.thrive_api import StandIn
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    command = [sys.executable, "-m", "console.cli", "demo", *arguments]
+    command = [sys.executable, "-m", "sandbox", "demo", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from console.pipeline.emf import json_lines
-from console.pipeline.runtime import InvocationError
+from sandbox.pipeline.emf import json_lines
+from sandbox.pipeline.runtime import InvocationError
 from tests.support.event_files import EVENTS, EXPECTED
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from console.pipeline import mail
-from console.pipeline.emf import json_lines, metric_sums
-from console.pipeline.rig import secret_of
-from console.pipeline.stack import set_secret
-from console.thrive_api import Fault
+from sandbox.pipeline import mail
+from sandbox.pipeline.emf import json_lines, metric_sums
+from sandbox.pipeline.rig import secret_of
+from sandbox.pipeline.stack import set_secret
+from sandbox.thrive_api import Fault
 from tests.e2e.conftest import completion, users
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from console.pipeline.artefact import Artefact
+    from sandbox.pipeline.artefact import Artefact
     from tests.e2e.conftest import Pipeline
 
 METRICS = {

@@ -100,7 +100,7 @@ def test_any_answer_of_the_token_endpoint(wire: WireWorld, case: tuple[int, byte
 
 @cases(300)
 @given(shapes.answers)
-def test_pitfall_20_any_fields_of_a_token(wire: WireWorld, fields: object) -> None:
+def test_any_fields_of_a_token(wire: WireWorld, fields: object) -> None:
     """Whatever type and size the fields of a token have, it is used, refused or waited out by the table."""
     text = shapes.dumped(fields).encode()
     expected = token_meaning(200, text if len(text) <= 65_536 else None)
@@ -164,7 +164,7 @@ def judge_garbage_token(wire: WireWorld, answer: Bytes) -> None:
 
 @cases(500)
 @given(shapes.retry_afters, st.sampled_from([429, 503, 408]))
-def test_pitfall_29_any_retry_after(wire: WireWorld, value: bytes, status: int) -> None:
+def test_any_retry_after(wire: WireWorld, value: bytes, status: int) -> None:
     """Whatever ``Retry-After`` says, the message is put off for a time that SQS takes, and its neighbours are not."""
     seen = answered(wire, COMPLETION_ROUTE, Bytes(http_answer(status, b"{}", [(b"Retry-After", value)])))
     judge(wire, seen, meaning(status))
@@ -175,7 +175,7 @@ def test_pitfall_29_any_retry_after(wire: WireWorld, value: bytes, status: int) 
 
 @cases(300)
 @given(st.one_of(shapes.texts, shapes.retry_afters.map(lambda value: value.decode("latin-1"))))
-def test_pitfall_29_any_text_is_read_tolerantly(text: str) -> None:
+def test_any_text_is_read_tolerantly(text: str) -> None:
     """Reading ``Retry-After`` raises nothing and gives more than nothing and at most twelve hours, or None."""
     seconds = parse_retry_after(text, Instant(1_800_000_000.0, 0.0))
     assert seconds is None or 0 < seconds <= MAX_VISIBILITY_SECONDS

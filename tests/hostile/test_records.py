@@ -33,42 +33,42 @@ def hostile(text: object, **changes: Any) -> dict[str, Any]:
 
 @cases(700)
 @given(shapes.bodies)
-def test_pitfall_11_any_body_among_good_ones(world: World, text: object) -> None:
+def test_any_body_among_good_ones(world: World, text: object) -> None:
     """Whatever one body holds, it ends by the table and its neighbours are created."""
     judge_record(world, hostile(text))
 
 
 @cases(450)
 @given(shapes.completions.map(shapes.dumped))
-def test_pitfall_11_a_completion_with_one_field_gone_wrong(world: World, text: str) -> None:
+def test_a_completion_with_one_field_gone_wrong(world: World, text: str) -> None:
     """A completion is recorded exactly where each of its fields is as the README says, and else rejected."""
     judge_record(world, hostile(text))
 
 
 @cases(300)
 @given(shapes.timestamps())
-def test_pitfall_11_any_moment(world: World, moment: str) -> None:
+def test_any_moment(world: World, moment: str) -> None:
     """A moment is sent on in UTC to the millisecond or refused; a naive or impossible one never becomes another."""
     judge_record(world, hostile(body(completedAt=moment)))
 
 
 @cases(500)
 @given(shapes.spoilt(st.one_of(shapes.completions, st.just(completion_fields()))))
-def test_pitfall_11_a_good_body_spoilt_in_one_place(world: World, text: str) -> None:
+def test_a_good_body_spoilt_in_one_place(world: World, text: str) -> None:
     """A cut, an insertion, a second key, a depth or a size beyond the limit ends in one rejected message."""
     judge_record(world, hostile(text))
 
 
 @cases(400)
 @given(st.one_of(shapes.envelopes.map(shapes.dumped), shapes.spoilt(shapes.envelopes)))
-def test_pitfall_11_any_eventbridge_envelope(world: World, text: str) -> None:
+def test_any_eventbridge_envelope(world: World, text: str) -> None:
     """An EventBridge envelope with a part of it mutated is recorded or rejected, by what it then says."""
     judge_record(world, hostile(text))
 
 
 @cases(400)
 @given(st.one_of(shapes.notifications.map(shapes.dumped), shapes.spoilt(shapes.notifications)))
-def test_pitfall_11_any_sns_envelope(world: World, text: str) -> None:
+def test_any_sns_envelope(world: World, text: str) -> None:
     """An SNS notification with a part of it mutated is recorded or rejected, by what it then says."""
     judge_record(world, hostile(text))
 
@@ -77,7 +77,7 @@ def test_pitfall_11_any_sns_envelope(world: World, text: str) -> None:
 @given(st.one_of(shapes.deep_texts, shapes.unclosed_texts), st.booleans())
 @example("[" * 100_000, True)
 @example('{"a":' * 100_000, False)
-def test_pitfall_11_any_depth(world: World, text: str, in_sns: bool) -> None:  # noqa: FBT001 - Hypothesis's own
+def test_any_depth(world: World, text: str, in_sns: bool) -> None:  # noqa: FBT001 - Hypothesis's own
     """A hundred thousand levels end like any other poison, plain and inside a notification."""
     judge_record(world, hostile(json.dumps(sns_notification(text)) if in_sns else text))
 
@@ -91,7 +91,7 @@ def test_any_record_around_the_body(world: World, record: dict[str, Any]) -> Non
 
 @cases(150)
 @given(shapes.bodies)
-def test_pitfall_8_a_hostile_record_in_a_fifo_group(world: World, text: object) -> None:
+def test_a_hostile_record_in_a_fifo_group(world: World, text: object) -> None:
     """A rejected record does not hold the messages behind it in its group."""
     judge_record(world, hostile(text, group="g"), group="g")
 

@@ -73,7 +73,7 @@ def is_good(value: Any) -> bool:
 
 @cases(900)
 @given(shapes.secrets)
-def test_pitfall_16_any_secret_is_read_or_refused_in_our_words(secret: object) -> None:
+def test_any_secret_is_read_or_refused_in_our_words(secret: object) -> None:
     """A secret gives the credentials that it holds, or an error that says which key and nothing of its value."""
     expected = credentials_in(secret)
     if expected:
@@ -137,7 +137,7 @@ _AROUND = ("{}", " {}", "{}\n", "\x00{}", "{}" * 100, "REPLACE_ME{}", "{}\ud800"
     ),
     st.sampled_from([0, 1, 2, 10]),
 )
-def test_pitfall_16_a_refusal_holds_no_value(fields: dict[str, object], cut: int) -> None:
+def test_a_refusal_holds_no_value(fields: dict[str, object], cut: int) -> None:
     """However a secret is malformed, nothing that a log could show of the error holds any part of a value."""
     text = json.dumps(fields)
     try:

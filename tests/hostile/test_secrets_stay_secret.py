@@ -355,7 +355,7 @@ def test_the_search_bites_elsewhere(canary_world: World) -> None:
 
 
 @pytest.mark.parametrize("event", [BATCH, DIRECT], ids=["batch", "direct"])
-def test_pitfall_16_and_32_success(canary_wire: WireWorld, event: dict[str, Any]) -> None:
+def test_and_32_success(canary_wire: WireWorld, event: dict[str, Any]) -> None:
     """A completion that is recorded leaves no trace of its learner or of the credentials."""
     evidence = examine(ready(canary_wire), event)
     assert_kept(evidence)
@@ -400,7 +400,7 @@ def statuses(world: World) -> range | list[int]:
 
 
 @pytest.mark.parametrize("event", [BATCH, DIRECT], ids=["batch", "direct"])
-def test_pitfall_16_every_status_that_quotes_everything(canary_wire: WireWorld, event: dict[str, Any]) -> None:
+def test_every_status_that_quotes_everything(canary_wire: WireWorld, event: dict[str, Any]) -> None:
     """Whatever status Thrive answers with, none of the credentials and learners that the answer quotes goes on."""
     for status in statuses(canary_wire):
         ready(canary_wire)
@@ -412,7 +412,7 @@ def test_pitfall_16_every_status_that_quotes_everything(canary_wire: WireWorld, 
         assert (status, evidence.leaks()) == (status, {})
 
 
-def test_pitfall_16_every_status_of_the_token_endpoint(canary_wire: WireWorld) -> None:
+def test_every_status_of_the_token_endpoint(canary_wire: WireWorld) -> None:
     """Whatever the token endpoint answers, none of the credentials that the answer quotes goes on."""
     for status in statuses(canary_wire):
         ready(canary_wire)
@@ -437,7 +437,7 @@ def encodings(value: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("status", [200, 201, 400, 409, 422])
 @pytest.mark.parametrize("event", [BATCH, DIRECT], ids=["batch", "direct"])
-def test_pitfall_16_each_credential_quoted_alone(canary_wire: WireWorld, event: dict[str, Any], status: int) -> None:
+def test_each_credential_quoted_alone(canary_wire: WireWorld, event: dict[str, Any], status: int) -> None:
     """A message or a statementId that quotes one of the credentials in use, plain or encoded, is not passed on."""
     kind = canary_wire.kind  # type: ignore[attr-defined]
     fields = json.loads(SECRETS[kind])
@@ -456,7 +456,7 @@ def test_pitfall_16_each_credential_quoted_alone(canary_wire: WireWorld, event: 
 
 
 @pytest.mark.parametrize("status", [201, 400, 422])
-def test_pitfall_32_a_learner_in_what_thrive_says(canary_wire: WireWorld, status: int) -> None:
+def test_a_learner_in_what_thrive_says(canary_wire: WireWorld, status: int) -> None:
     """An address in Thrive's words goes nowhere; a name at most into the dead letter and the direct answer."""
     for text in (f"{NAME} <{EMAIL}> is gone", quote(EMAIL), f"mailto:{EMAIL}", f"user={quote_plus(EMAIL)}&x=1", EMAIL):
         for event in (BATCH, DIRECT):
@@ -490,7 +490,7 @@ BROKEN: dict[str, Bytes] = {
 
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("at", ["token", "completion"])
-def test_pitfall_16_every_broken_answer(canary_wire: WireWorld, at: str, broken: str) -> None:
+def test_every_broken_answer(canary_wire: WireWorld, at: str, broken: str) -> None:
     """What urllib3 and http.client quote of an answer that they cannot read stays where it is."""
     for event in (BATCH, DIRECT):
         ready(canary_wire)
@@ -498,7 +498,7 @@ def test_pitfall_16_every_broken_answer(canary_wire: WireWorld, at: str, broken:
         assert_kept(examine(canary_wire, event))
 
 
-def test_pitfall_15_rotation_keeps_both_secrets(canary_wire: WireWorld) -> None:
+def test_rotation_keeps_both_secrets(canary_wire: WireWorld) -> None:
     """A 401, a fresh token, a freshly read secret and a second 401 show neither the old nor the new credentials."""
     ready(canary_wire)
     issued = iter(TOKENS)
@@ -550,7 +550,7 @@ MALFORMED: dict[str, str | bytes | None] = {
 
 
 @pytest.mark.parametrize("malformed", MALFORMED)
-def test_pitfall_16_every_malformed_secret(canary_world: World, malformed: str) -> None:
+def test_every_malformed_secret(canary_world: World, malformed: str) -> None:
     """A malformed secret is named by its key; neither json's error, which holds it all, nor its value gets out."""
     secret = MALFORMED[malformed]
     for event in (BATCH, DIRECT):
@@ -580,7 +580,7 @@ for _failure in AWS_FAILURES.values():
 
 
 @pytest.mark.parametrize("failure", AWS_FAILURES)
-def test_pitfall_16_every_failure_of_secrets_manager(canary_world: World, failure: str) -> None:
+def test_every_failure_of_secrets_manager(canary_world: World, failure: str) -> None:
     """boto3's own words, which may quote the secret, end in a code of AWS's or in the name of a class."""
     for event in (BATCH, DIRECT):
         ready(canary_world).secrets.failure = AWS_FAILURES[failure]
@@ -590,7 +590,7 @@ def test_pitfall_16_every_failure_of_secrets_manager(canary_world: World, failur
 
 
 @pytest.mark.parametrize("failure", AWS_FAILURES)
-def test_pitfall_16_every_failure_of_sqs(canary_wire: WireWorld, failure: str) -> None:
+def test_every_failure_of_sqs(canary_wire: WireWorld, failure: str) -> None:
     """boto3's own words about a call to SQS, which may quote the body, stay out; so do those on single entries."""
     for event in (BATCH, DIRECT, eventbridge_event(FIELDS | {"userId": f"{EMAIL}\n"})):
         for entry in (False, True):
@@ -636,7 +636,7 @@ class _DefectError(Exception):
 
 @pytest.mark.parametrize("defect", DEFECTS)
 @pytest.mark.parametrize("answer", [201, 400, 503])
-def test_pitfall_16_every_defect_of_ours(canary_wire: WireWorld, defect: str, answer: int) -> None:
+def test_every_defect_of_ours(canary_wire: WireWorld, defect: str, answer: int) -> None:
     """A defect anywhere in the package, whatever its text, arguments and chain hold, is told by its kind and place."""
     owner, name = DEFECTS[defect]
     for event in (BATCH, DIRECT):
@@ -650,7 +650,7 @@ def test_pitfall_16_every_defect_of_ours(canary_wire: WireWorld, defect: str, an
             assert "_DefectError" in evidence.seen.output
 
 
-def test_pitfall_12_a_direct_event_that_raises(canary_wire: WireWorld) -> None:
+def test_a_direct_event_that_raises(canary_wire: WireWorld) -> None:
     """Lambda logs what is raised, with its traceback: it names outcome and reason, and nothing that Thrive said."""
     for status in (400, 401, 403, 404, 429, 500, 302):
         ready(canary_wire)
@@ -688,7 +688,7 @@ VARIABLES = [
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_pitfall_16_a_secret_in_a_variable(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_a_secret_in_a_variable(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """A secret that was put into the wrong variable is not repeated by the error, which names the variable alone."""
     monkeypatch.setenv("THRIVE_SECRET_ID", "thrive")
     for value in (
@@ -731,7 +731,7 @@ class Real(World):
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-def test_pitfall_31_connections_and_certificates_that_fail(kind: str) -> None:
+def test_connections_and_certificates_that_fail(kind: str) -> None:
     """No connection, a reset one, a foreign or expired certificate, TLS to no TLS: their errors show no canary."""
     authority = trustme.CA()
     trusting = ssl.create_default_context()
@@ -786,7 +786,7 @@ def spoken(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_pitfall_16_and_32_everything_talks() -> None:
+def test_and_32_everything_talks() -> None:
     """With every debug switch on, the root logger at DEBUG and real boto3 clients, no stream shows a canary."""
     said = spoken()
     assert "dead letters: 2" in said, "the run was a real one"

@@ -29,8 +29,8 @@ from completion_sync.outcomes import Created
 from completion_sync.retry import SystemClock
 from completion_sync.sync import Result
 from completion_sync.transport import Response
-from console.pipeline.batches import failed_ids, record_of
-from console.thrive_api import Fault
+from sandbox.pipeline.batches import failed_ids, record_of
+from sandbox.thrive_api import Fault
 from tests.support.fakes import (
     CANARY,
     CONTENT_ID,
@@ -220,7 +220,7 @@ def refuse_in(sqs: FakeSqs, queue: str) -> None:
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("queue", REFUSING)
-def test_pitfall_1_outcome_for_sqs(
+def test_outcome_for_sqs(
     row: Row,
     queue: str,
     thrive: ContractedStandIn,
@@ -287,7 +287,7 @@ def test_pitfall_1_outcome_for_sqs(
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("queue", REFUSING)
-def test_pitfall_12_outcome_for_a_direct_event(
+def test_outcome_for_a_direct_event(
     row: Row,
     queue: str,
     thrive: ContractedStandIn,
@@ -385,7 +385,7 @@ def test_each_shape_in_a_queue_is_recorded(shape: object, function: Function, th
     ],
 )
 @pytest.mark.parametrize("fate", ["created", "deferred", "rejected", "invalid", "mixed"])
-def test_pitfall_2_only_received_ids_are_echoed(
+def test_only_received_ids_are_echoed(
     ids: list[str], fate: str, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the ids and the fates, Lambda accepts the answer, and it names received ids alone."""
@@ -451,9 +451,7 @@ def test_unsupported_event_names_keys_and_no_values(
 # --- Time ---------------------------------------------------------------------------------------------------------
 
 
-def test_pitfall_4_slow_api_ends_before_the_functions_timeout(
-    thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_api_ends_before_the_functions_timeout(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a slow API the function stops in time; what it did not get to is reported, and not dead-lettered."""
     # Given: two at a time, each a quarter of the function's time; thirty would take almost four times that
     seconds = 2.0
@@ -475,9 +473,7 @@ def test_pitfall_4_slow_api_ends_before_the_functions_timeout(
         assert acknowledged <= recorded
 
 
-def test_pitfall_4_hung_sqs_does_not_take_the_answer_along(
-    thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hung_sqs_does_not_take_the_answer_along(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call to SQS that hangs costs the messages in it, and calls that still wait then are never made."""
     # Given: one thread, twelve rejected messages in two calls, and the first call hangs
     release = threading.Event()
@@ -505,7 +501,7 @@ def test_pitfall_4_hung_sqs_does_not_take_the_answer_along(
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(422, "rejected: refused"), (501, "deferred: unavailable")])
-def test_pitfall_4_hung_sqs_does_not_take_a_direct_event_along(
+def test_hung_sqs_does_not_take_a_direct_event_along(
     thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch, status: int, outcome: str
 ) -> None:
     """Where the queue does not answer in time the function says so by itself, and Lambda tries the event again."""
@@ -532,7 +528,7 @@ def test_pitfall_4_hung_sqs_does_not_take_a_direct_event_along(
         assert str(caught.value) == outcome
 
 
-def test_pitfall_4_no_time_at_all(function: Function, thrive: ContractedStandIn) -> None:
+def test_no_time_at_all(function: Function, thrive: ContractedStandIn) -> None:
     """A batch that comes with no time left is reported whole, and nothing is sent."""
     assert function.reported(*(record(number) for number in range(3)), seconds=0.0) == [
         f"message-{number}" for number in range(3)
@@ -549,7 +545,7 @@ def test_pitfall_4_no_time_at_all(function: Function, thrive: ContractedStandIn)
         pytest.param(900, 10_000, 16.0, id="and a second for a thousand messages"),
     ],
 )
-def test_pitfall_4_time_is_kept_back_for_the_report(
+def test_time_is_kept_back_for_the_report(
     seconds: float,
     messages: int,
     kept_back: float,
@@ -581,9 +577,7 @@ def test_pitfall_4_time_is_kept_back_for_the_report(
 
 
 @pytest.mark.parametrize("count", [1, 10, 11, 25])
-def test_pitfall_7_each_deferred_message_gets_its_backoff(
-    count: int, function: Function, thrive: ContractedStandIn
-) -> None:
+def test_each_deferred_message_gets_its_backoff(count: int, function: Function, thrive: ContractedStandIn) -> None:
     """All deferred messages are put off, ten in a call, the longer the more often they were received."""
     # Given
     thrive.faults.add(always(status=500))
@@ -602,7 +596,7 @@ def test_pitfall_7_each_deferred_message_gets_its_backoff(
 
 
 @pytest.mark.parametrize("failure", ["failing", "refusing"])
-def test_pitfall_7_answer_is_the_same_when_the_backoff_cannot_be_set(
+def test_answer_is_the_same_when_the_backoff_cannot_be_set(
     failure: str, function: Function, thrive: ContractedStandIn
 ) -> None:
     """Setting the visibility is best effort: the answer does not depend on it."""
@@ -615,7 +609,7 @@ def test_pitfall_7_answer_is_the_same_when_the_backoff_cannot_be_set(
     assert function.reported(*down, record(1)) == [f"down-{number}" for number in range(11)]
 
 
-def test_pitfall_7_partly_failed_dead_letters_are_reported(function: Function, thrive: ContractedStandIn) -> None:
+def test_partly_failed_dead_letters_are_reported(function: Function, thrive: ContractedStandIn) -> None:
     """Of eleven rejected messages, those are reported that SQS failed inside its answer."""
     # Given
     thrive.faults.add(always(status=422))
@@ -643,7 +637,7 @@ def test_direct_event_waits_a_quarter_of_an_hour_at_most(function: Function, thr
 # --- FIFO ---------------------------------------------------------------------------------------------------------
 
 
-def test_pitfall_8_groups_of_a_fifo_queue(function: Function, thrive: ContractedStandIn) -> None:
+def test_groups_of_a_fifo_queue(function: Function, thrive: ContractedStandIn) -> None:
     """Behind a deferred message its group is reported unsent; other groups, and rejected messages, go their way."""
     # Given
     thrive.faults.add(always(status=503, user_id="a2"))
@@ -681,7 +675,7 @@ def test_pitfall_8_groups_of_a_fifo_queue(function: Function, thrive: Contracted
         pytest.param({"ending": "close_after_headers"}, ["created", "exists"], id="within the answer"),
     ],
 )
-def test_pitfall_10_one_record_whatever_is_lost(
+def test_one_record_whatever_is_lost(
     fault: dict[str, Any] | None,
     outcomes: list[str],
     thrive: ContractedStandIn,
@@ -843,7 +837,7 @@ def wired(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer, Answer], FakeTra
 @pytest.mark.parametrize("direct", [False, True], ids=["SQS", "direct"])
 @pytest.mark.parametrize("queues", [True, False], ids=["with queues", "without queues"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_pitfall_16_no_secret_leaves_but_to_thrive(
+def test_no_secret_leaves_but_to_thrive(
     scenario: str,
     queues: bool,  # noqa: FBT001
     direct: bool,  # noqa: FBT001
@@ -881,7 +875,7 @@ def test_pitfall_16_no_secret_leaves_but_to_thrive(
         assert holds_any(rest, SECRETS) == []
 
 
-def test_pitfall_16_canary_is_found_where_it_is(leaks: Leaks, function: Function) -> None:
+def test_canary_is_found_where_it_is(leaks: Leaks, function: Function) -> None:
     """The search finds a secret that is printed, logged or escaped: it is no search that cannot fail."""
     print(CANARY)  # noqa: T201
     logging.getLogger("any").debug("%s", TOKEN)
@@ -889,7 +883,7 @@ def test_pitfall_16_canary_is_found_where_it_is(leaks: Leaks, function: Function
     assert holds_any(leaks.text(function), [*SECRETS, "lé@learner"]) == [CANARY, TOKEN, "lé@learner"]
 
 
-def test_pitfall_16_debug_of_the_libraries_is_silent(
+def test_debug_of_the_libraries_is_silent(
     leaks: Leaks, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With real connections and everything at DEBUG, no URL, header or body is logged by a library."""
@@ -906,7 +900,7 @@ LEARNER = ("ada@learner.example", "Ada Lovelace", "+44 20 7946 0000")
 
 @pytest.mark.parametrize("status", [201, 200, 422, 429, 500, 401, 403, 302])
 @pytest.mark.parametrize("direct", [False, True], ids=["SQS", "direct"])
-def test_pitfall_32_learners_data_is_never_in_output(
+def test_learners_data_is_never_in_output(
     status: int,
     direct: bool,  # noqa: FBT001
     leaks: Leaks,
@@ -936,7 +930,7 @@ def test_pitfall_32_learners_data_is_never_in_output(
     assert holds_any(repr(transport.requests), LEARNER) == []
 
 
-def test_pitfall_32_words_of_thrive_are_not_logged(
+def test_words_of_thrive_are_not_logged(
     wired: Callable[[Answer, Answer], FakeTransport], leaks: Leaks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thrive may name the learner in its refusal: the dead letter tells of it, the log does not."""
@@ -963,7 +957,7 @@ def test_pitfall_32_words_of_thrive_are_not_logged(
     ],
     ids=["newline", "CRLF", "U+2028", "U+2029", "NEL", "quotes"],
 )
-def test_pitfall_32_ids_do_not_forge_a_log_line(
+def test_ids_do_not_forge_a_log_line(
     forging: str,
     wired: Callable[[Answer, Answer], FakeTransport],
     capsys: pytest.CaptureFixture[str],
@@ -1008,7 +1002,7 @@ LINE_FIELDS = {
 POWERTOOLS_FIELDS = {"level", "message", "timestamp", "service", "function_request_id"}
 
 
-def test_pitfall_32_fields_of_the_log_are_the_promised_ones(
+def test_fields_of_the_log_are_the_promised_ones(
     function: Function, thrive: ContractedStandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A message's line has the promised fields and no others, and each line has the invocation's request id."""
@@ -1068,7 +1062,7 @@ def test_metrics_are_the_promised_ones() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 250])
-def test_pitfall_33_metrics_of_an_invocation(
+def test_metrics_of_an_invocation(
     count: int,
     wired: Callable[[Answer, Answer], FakeTransport],
     capsys: pytest.CaptureFixture[str],
@@ -1092,7 +1086,7 @@ def test_pitfall_33_metrics_of_an_invocation(
     assert set(once.values()) == {1}
 
 
-def test_pitfall_33_metrics_count_what_happened(
+def test_metrics_count_what_happened(
     function: Function, thrive: ContractedStandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each count is that of its invocation alone, noughts included."""
@@ -1281,7 +1275,7 @@ class Broken:
         pytest.param("telemetry", "end", 0, ["down"], id="the metrics"),
     ],
 )
-def test_pitfall_2_defect_reports_what_is_not_settled(
+def test_defect_reports_what_is_not_settled(
     part: str,
     method: str,
     after: int,
@@ -1383,7 +1377,7 @@ RECORDING = {200, 201, 202, 204, 409}
     has_dead_letter_queue=st.booleans(),
     concurrency=st.integers(1, 4),
 )
-def test_pitfall_1_acknowledged_only_if_recorded_or_dead_lettered(
+def test_acknowledged_only_if_recorded_or_dead_lettered(
     batch: list[tuple[str, int, str, str | None]],
     token: Response,
     has_dead_letter_queue: bool,  # noqa: FBT001
@@ -1473,7 +1467,7 @@ def test_raw_socket_server_that_resets_everything(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_pitfall_28_redirect_leads_nowhere(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirect_leads_nowhere(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A redirect of the token request or of a completion hands neither secret nor token to another host."""
     token = response(200, json.dumps({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600}).encode())
     with RawServer(answer(201)) as trap:

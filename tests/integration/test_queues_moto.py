@@ -12,7 +12,7 @@ from moto import mock_aws
 from completion_sync.events import Message, read_sqs_records
 from completion_sync.outcomes import Rejected
 from completion_sync.queues import Postponed, Queues
-from console.pipeline.batches import record_of
+from sandbox.pipeline.batches import record_of
 from tests.support.fakes import FakeClock, completion, eventbridge_event
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def text_attributes(message: MessageTypeDef) -> dict[str, str]:
     return {name: attribute["StringValue"] for name, attribute in message["MessageAttributes"].items()}
 
 
-def test_pitfall_7_eleven_received_messages_stay_away_for_their_backoff(sqs: SQSClient) -> None:
+def test_eleven_received_messages_stay_away_for_their_backoff(sqs: SQSClient) -> None:
     """Eleven messages, taken from a queue and postponed, are invisible; those postponed by nought are back at once."""
     # Given
     url, arn = make_queue(sqs, "completions", VisibilityTimeout="30")
@@ -86,7 +86,7 @@ def test_pitfall_7_eleven_received_messages_stay_away_for_their_backoff(sqs: SQS
     assert [message["MessageId"] for message in receive(sqs, url)] == [messages[-1].id]
 
 
-def test_pitfall_7_handle_that_is_no_longer_good(sqs: SQSClient) -> None:
+def test_handle_that_is_no_longer_good(sqs: SQSClient) -> None:
     """A receipt handle that SQS does not know is told, and harms no other."""
     # Given
     url, arn = make_queue(sqs, "completions", VisibilityTimeout="0")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from console.pipeline.emulator import PROGRAM, REGION, running_emulator
+from sandbox.pipeline.emulator import PROGRAM, REGION, running_emulator
 from tests.support import sam_template
 from tests.support.sam_template import PARAMETER_SETS
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from console.pipeline.emulator import Emulator
+    from sandbox.pipeline.emulator import Emulator
 
 pytestmark = [
     pytest.mark.emulator,

@@ -137,7 +137,7 @@ LATE = "no answer in time"
         pytest.param(silence, LATE, id="silence"),
     ],
 )
-def test_pitfall_26_no_answer_is_one_arrival_and_a_temporary_error(behaviour: Behaviour, text: str) -> None:
+def test_no_answer_is_one_arrival_and_a_temporary_error(behaviour: Behaviour, text: str) -> None:
     """Whatever comes in place of an answer, the request was sent exactly once and may be tried again later."""
     # Given
     with RawServer(behaviour) as server, client(server.url) as transport:
@@ -150,7 +150,7 @@ def test_pitfall_26_no_answer_is_one_arrival_and_a_temporary_error(behaviour: Be
         assert server.accepts == 1
 
 
-def test_pitfall_25_reset_at_accept() -> None:
+def test_reset_at_accept() -> None:
     """A connection that is reset as soon as it stands is one connection and one temporary error."""
     with RawServer(answer(201), at_accept=reset) as server, client(server.url) as transport:
         # When
@@ -162,7 +162,7 @@ def test_pitfall_25_reset_at_accept() -> None:
         assert server.requests == []
 
 
-def test_pitfall_25_reset_after_the_headers() -> None:
+def test_reset_after_the_headers() -> None:
     """A reset behind the headers of a 201 leaves a success whose body could not be read."""
     with (
         RawServer(say(head(201, Content_Length="29"), then=reset)) as server,
@@ -176,7 +176,7 @@ def test_pitfall_25_reset_after_the_headers() -> None:
         assert len(server.requests) == 1
 
 
-def test_pitfall_25_reset_of_a_kept_connection_is_not_hidden() -> None:
+def test_reset_of_a_kept_connection_is_not_hidden() -> None:
     """A kept connection that is reset at its next use is one arrival and an error: trying again is the caller's."""
     with RawServer(answer(201), reset, answer(200)) as server, client(server.url) as transport:
         # Given
@@ -194,7 +194,7 @@ def test_pitfall_25_reset_of_a_kept_connection_is_not_hidden() -> None:
         assert server.accepts == 2
 
 
-def test_pitfall_25_connection_closed_while_idle_is_replaced_unseen() -> None:
+def test_connection_closed_while_idle_is_replaced_unseen() -> None:
     """A kept connection that the server closed while it was idle is noticed before it is used."""
     with RawServer(say(response(201), then=close), answer(200)) as server, client(server.url) as transport:
         # Given: a server that hangs up behind its answer, without having said so
@@ -223,7 +223,7 @@ def test_connection_refused_and_unknown_host() -> None:
 @pytest.mark.parametrize(
     "header", ["Bearer one\r\nX-Forged: two", "Bearer one\n"], ids=["a forged header", "a newline"]
 )
-def test_pitfall_16_header_that_cannot_be_sent_is_not_quoted(header: str) -> None:
+def test_header_that_cannot_be_sent_is_not_quoted(header: str) -> None:
     """A header value with a line break sends nothing, and no text of the error quotes it."""
     with RawServer(answer(201)) as server, client(server.url) as transport:
         # When
@@ -238,7 +238,7 @@ def test_pitfall_16_header_that_cannot_be_sent_is_not_quoted(header: str) -> Non
 @pytest.mark.parametrize(
     "behaviour", [reset, silence, say(b"no HTTP\r\n\r\n", then=close)], ids=["reset", "silence", "junk"]
 )
-def test_pitfall_16_error_has_nothing_of_the_request_in_its_chain(behaviour: Behaviour) -> None:
+def test_error_has_nothing_of_the_request_in_its_chain(behaviour: Behaviour) -> None:
     """A transport error shows nothing of the request, and no library's error behind it."""
     with RawServer(behaviour) as server, client(server.url) as transport:
         # When
@@ -278,7 +278,7 @@ HALF = SHORT / 2
         pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n"[:9] + b"\r\n" * 50, HALF), id="drip of junk"),
     ],
 )
-def test_pitfall_27_slow_head_ends_at_the_deadline(behaviour: Behaviour) -> None:
+def test_slow_head_ends_at_the_deadline(behaviour: Behaviour) -> None:
     """A head that drips in, each byte in time, is given up when the time of the whole exchange is over."""
     with RawServer(behaviour) as server, client(server.url) as transport:
         # When
@@ -302,7 +302,7 @@ def test_pitfall_27_slow_head_ends_at_the_deadline(behaviour: Behaviour) -> None
         ),
     ],
 )
-def test_pitfall_27_slow_body_ends_at_the_deadline_and_the_status_counts(behaviour: Behaviour) -> None:
+def test_slow_body_ends_at_the_deadline_and_the_status_counts(behaviour: Behaviour) -> None:
     """A body that drips in is given up at the deadline, and the 201 before it is still a success."""
     with RawServer(behaviour) as server, client(server.url) as transport:
         # When
@@ -314,7 +314,7 @@ def test_pitfall_27_slow_body_ends_at_the_deadline_and_the_status_counts(behavio
 
 
 @pytest.mark.parametrize("beginning", [b"", head(201, Content_Length="29")], ids=["head", "body"])
-def test_pitfall_27_last_read_has_only_what_is_left(beginning: bytes) -> None:
+def test_last_read_has_only_what_is_left(beginning: bytes) -> None:
     """A byte shortly before the deadline buys no further time."""
     timeout = SHORT * 2
 
@@ -333,7 +333,7 @@ def test_pitfall_27_last_read_has_only_what_is_left(beginning: bytes) -> None:
         assert 0.9 < ratio < 1.7
 
 
-def test_pitfall_27_no_read_begins_after_the_deadline() -> None:
+def test_no_read_begins_after_the_deadline() -> None:
     """Where the time is over between two reads, the second is not begun, although its bytes are there."""
     here, there = socket.socketpair()
     with here, there:
@@ -342,7 +342,7 @@ def test_pitfall_27_no_read_begins_after_the_deadline() -> None:
             reader.read(1)
 
 
-def test_pitfall_27_deadline_starts_anew_with_each_request() -> None:
+def test_deadline_starts_anew_with_each_request() -> None:
     """On a kept connection each exchange has the whole of its own time."""
 
     def slowly(peer: Peer) -> None:
@@ -358,7 +358,7 @@ def test_pitfall_27_deadline_starts_anew_with_each_request() -> None:
         assert server.accepts == 1
 
 
-def test_pitfall_27_late_answer_is_not_the_next_requests() -> None:
+def test_late_answer_is_not_the_next_requests() -> None:
     """After a timeout the connection is gone, and with it the answer that comes too late."""
 
     def too_late(peer: Peer) -> None:
@@ -419,7 +419,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> Non
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_pitfall_27_addresses_that_do_not_answer_share_the_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_do_not_answer_share_the_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host with many dead addresses takes no more time than one with a single one."""
     # Given
     with BlackHoles(count) as black_holes, client("http://thrive.example") as transport:
@@ -471,7 +471,7 @@ def test_small_packets_are_not_held_back() -> None:
         pool.close()
 
 
-def test_pitfall_27_tls_shares_the_time_with_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_shares_the_time_with_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What connecting took is not given to the TLS handshake once more."""
     # Given: an address that does not answer, which takes half the time, and then a server that says nothing of TLS
     with (
@@ -621,7 +621,7 @@ def test_stray_answer_behind_an_idle_connection_is_nobodys() -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/oauth2/token/tenant"], ids=["completions", "token endpoint"])
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-def test_pitfall_28_redirect_is_not_followed(status: int, path: str) -> None:
+def test_redirect_is_not_followed(status: int, path: str) -> None:
     """A redirect is an answer like any other: the host that it names receives nothing, not even a connection."""
     # Given
     with RawServer(answer(201)) as trap:
@@ -667,7 +667,7 @@ def chunked(body: bytes) -> bytes:
         ),
     ],
 )
-def test_pitfall_31_body_of_a_201(behaviour: Behaviour, body: object) -> None:
+def test_body_of_a_201(behaviour: Behaviour, body: object) -> None:
     """A 201 is a success whatever its body is like; a body that is not whole is told as None."""
     with RawServer(behaviour, answer(200)) as server, client(server.url) as transport:
         # When
@@ -682,7 +682,7 @@ def test_pitfall_31_body_of_a_201(behaviour: Behaviour, body: object) -> None:
         assert post(transport) == Response(200, STATEMENT)
 
 
-def test_pitfall_31_gzip_bomb_does_not_inflate() -> None:
+def test_gzip_bomb_does_not_inflate() -> None:
     """A small body that would inflate to many times the bound is handed on as it came."""
     bomb = gzip.compress(b"\0" * (MAX_BODY_BYTES * 50))
     assert len(bomb) < MAX_BODY_BYTES
@@ -699,7 +699,7 @@ def test_pitfall_31_gzip_bomb_does_not_inflate() -> None:
         pytest.param(head(500, Transfer_Encoding="chunked"), b"400\r\n" + b"x" * 1024 + b"\r\n", id="of a 500"),
     ],
 )
-def test_pitfall_31_body_that_never_ends(beginning: bytes, chunk: bytes) -> None:
+def test_body_that_never_ends(beginning: bytes, chunk: bytes) -> None:
     """A body that never ends is given up at the bound, long before the time is over, and its connection with it."""
     with RawServer(endless(beginning, chunk), answer(200)) as server, client(server.url) as transport:
         # When
@@ -715,7 +715,7 @@ def test_pitfall_31_body_that_never_ends(beginning: bytes, chunk: bytes) -> None
 # --- The environment ----------------------------------------------------------------------------------------------
 
 
-def test_pitfall_30_proxies_and_netrc_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_proxies_and_netrc_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither proxy variables nor a .netrc redirect a request or replace its Authorization header."""
     # Given
     with RawServer(answer(503)) as trap, RawServer(answer(201)) as server:
@@ -761,7 +761,7 @@ def trusting(authority: trustme.CA) -> Callable[[], ssl.SSLContext]:
     return make
 
 
-def test_pitfall_31_good_certificate_in_an_injected_context(authority: trustme.CA) -> None:
+def test_good_certificate_in_an_injected_context(authority: trustme.CA) -> None:
     """A certificate of a trusted authority, for the right host and the present, is accepted."""
     with (
         RawServer(answer(201), tls=server_context(authority, "127.0.0.1")) as server,
@@ -771,9 +771,7 @@ def test_pitfall_31_good_certificate_in_an_injected_context(authority: trustme.C
         assert server.accepts == 1
 
 
-def test_pitfall_31_authority_in_ssl_cert_file(
-    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_authority_in_ssl_cert_file(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The default context trusts what SSL_CERT_FILE names, as everywhere else."""
     # Given
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -791,7 +789,7 @@ REFUSED = "TLS failed: the server's certificate or protocol is not accepted"
 
 
 @pytest.mark.parametrize("bad", ["wrong host", "expired", "unknown authority"])
-def test_pitfall_31_bad_certificate_is_refused(authority: trustme.CA, bad: str) -> None:
+def test_bad_certificate_is_refused(authority: trustme.CA, bad: str) -> None:
     """A certificate for another host, of the past, or of an unknown authority: nothing of the request arrives."""
     # Given
     names = ("thrive.example",) if bad == "wrong host" else ("127.0.0.1",)
@@ -811,7 +809,7 @@ def test_pitfall_31_bad_certificate_is_refused(authority: trustme.CA, bad: str) 
     assert server.partial == []
 
 
-def test_pitfall_31_self_signed_certificate_is_refused() -> None:
+def test_self_signed_certificate_is_refused() -> None:
     """The default context refuses what the usual authorities have not signed."""
     with (
         RawServer(answer(201), tls=server_context(trustme.CA(), "127.0.0.1")) as server,
@@ -821,7 +819,7 @@ def test_pitfall_31_self_signed_certificate_is_refused() -> None:
     assert server.requests == server.partial == []
 
 
-def test_pitfall_31_plain_http_behind_https_is_refused() -> None:
+def test_plain_http_behind_https_is_refused() -> None:
     """A server that speaks plain HTTP where TLS is expected receives no request."""
     with RawServer(answer(201)) as server, client(f"https://127.0.0.1:{server.port}") as transport:
         # Given: a request line would make it answer; a TLS hello holds no end of a head
@@ -836,7 +834,7 @@ def test_pitfall_31_plain_http_behind_https_is_refused() -> None:
     assert all(CANARY.encode() not in part for part in server.partial)
 
 
-def test_pitfall_27_drip_over_tls(authority: trustme.CA) -> None:
+def test_drip_over_tls(authority: trustme.CA) -> None:
     """The deadline over the whole exchange holds over TLS as well."""
     with (
         RawServer(drip(response(201), HALF), tls=server_context(authority, "127.0.0.1")) as server,
@@ -870,9 +868,7 @@ def test_connection_is_not_kept_where_the_server_says_so() -> None:
 
 @pytest.mark.parametrize("clock_that_runs", ["both", "wall", "monotonic"])
 @pytest.mark.parametrize(("pause", "accepts"), [(MAX_IDLE_SECONDS, 1), (MAX_IDLE_SECONDS + 0.001, 2)])
-def test_pitfall_25_idle_connections_are_dropped_by_either_clock(
-    clock_that_runs: str, pause: float, accepts: int
-) -> None:
+def test_idle_connections_are_dropped_by_either_clock(clock_that_runs: str, pause: float, accepts: int) -> None:
     """After more than the idle time, by whichever clock says more, a request opens a new connection."""
     # Given
     clock = FakeClock(wall=0.0, monotonic=0.0)
@@ -894,7 +890,7 @@ def test_pitfall_25_idle_connections_are_dropped_by_either_clock(
         assert server.accepts == accepts
 
 
-def test_pitfall_25_idle_time_counts_from_the_last_use() -> None:
+def test_idle_time_counts_from_the_last_use() -> None:
     """Requests that follow one another closely keep the connection for any time in total."""
     clock = FakeClock()
     with RawServer(answer(201)) as server, client(server.url, clock=clock) as transport:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from console.pipeline.emulator import PROGRAM as EMULATOR
-from console.pipeline.emulator import ROOT
-from console.pipeline.processes import LOOPBACK, Child, accepts, free_port
-from console.sam_local import running_neighbours
+from sandbox.pipeline.emulator import PROGRAM as EMULATOR
+from sandbox.pipeline.emulator import ROOT
+from sandbox.pipeline.processes import LOOPBACK, Child, accepts, free_port
+from sandbox.sam_local import running_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from console.sam_local import Neighbours
+    from sandbox.sam_local import Neighbours
 
 SAM = ROOT / ".tools" / "sam" / "bin" / "sam"
 REGION = "eu-west-2"
@@ -89,7 +89,7 @@ def outcomes_in(log: str) -> dict[str, tuple[str, str | None]]:
 @pytest.fixture(scope="session")
 def docker() -> None:
     """Skip where Docker does not answer or has no way to the runtime's image."""
-    prepare = ["tools/sam-local/prepare", "--check"]
+    prepare = ["sandbox/sam_local/prepare", "--check"]
     check = subprocess.run(prepare, cwd=ROOT, capture_output=True, check=False, text=True, timeout=PATIENCE)
     if check.returncode:
         pytest.skip(check.stderr.strip().splitlines()[-1])

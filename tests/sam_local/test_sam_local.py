@@ -10,7 +10,7 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 
-from console.sam_local import AWS_PORT, THRIVE_PORT, container_facing_address, running_neighbours
+from sandbox.sam_local import AWS_PORT, THRIVE_PORT, container_facing_address, running_neighbours
 from tests.sam_local.conftest import REGION, invoke, is_free, outcomes_in
 from tests.support.contract import assert_request_matches_contract
 from tests.support.event_files import EVENTS, EXPECTED
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from console.sam_local import Neighbours
-    from console.thrive_api import StandIn
+    from sandbox.sam_local import Neighbours
+    from sandbox.thrive_api import StandIn
 
 DEAD_LETTERS = "thrive-completion-sync-local-dead-letters"
 
@@ -75,7 +75,7 @@ def test_sam_local_invoke_does_with_every_event_file_what_its_readme_says(name: 
 
 
 def test_sam_local_invoke_needs_no_options_beside_the_event(built: None, tmp_path: Path) -> None:
-    """With what `completion-sync sam-local` runs, samconfig.toml holds all other options."""
+    """With what `python -m sandbox sam-local` runs, samconfig.toml holds all other options."""
     host = container_facing_address()
     if not (is_free(host, THRIVE_PORT) and is_free(host, AWS_PORT)):
         pytest.skip(f"something else listens on the ports of samconfig.toml ({THRIVE_PORT}, {AWS_PORT})")

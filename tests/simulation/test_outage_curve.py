@@ -7,7 +7,8 @@ import statistics
 
 import pytest
 
-from bench import outage
+from bench import outage as outage_page
+from sandbox import outages as outage
 from tests.simulation import scenario as template
 from tests.simulation.package import Package
 from tests.simulation.scenario import Scenario, Sent, Spell
@@ -89,5 +90,5 @@ def test_what_the_page_says_holds(rate: float) -> None:
 
 def test_the_page_is_what_the_numbers_say() -> None:
     """The tables stand in the page as the command would write them."""
-    page = outage.PAGE.read_text(encoding="utf-8")
-    assert outage.renewed(page, json.loads(outage.NUMBERS.read_text(encoding="utf-8"))) == page
+    page = outage_page.PAGE.read_text(encoding="utf-8")
+    assert outage_page.renewed(page, json.loads(outage_page.NUMBERS.read_text(encoding="utf-8"))) == page

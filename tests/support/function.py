@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from completion_sync import bootstrap
 from completion_sync.handler import lambda_handler
 from completion_sync.settings import Settings
-from console.pipeline.batches import failed_ids
+from sandbox.pipeline.batches import failed_ids
 from tests.support.fakes import FakeClock, FakeContext, FakeSecretsManager, secret_text
 from tests.support.sqs import DEAD_LETTER_URL, RETRY_URL, FakeSqs
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from completion_sync.bootstrap import Application
     from completion_sync.retry import Clock
-    from console.thrive_api import StandIn
+    from sandbox.thrive_api import StandIn
 
 
 @dataclass

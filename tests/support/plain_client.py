@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 
 if TYPE_CHECKING:
-    from console.thrive_api import StandIn
+    from sandbox.thrive_api import StandIn
 
 COMPLETION = {"userId": "user-1", "contentId": "content-1", "completedAt": "2021-01-01T09:00:00Z"}
 

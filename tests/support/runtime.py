@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from console.pipeline.emulator import Emulator, running_emulator
-from console.pipeline.rig import build_artefact
-from console.pipeline.runtime import runtime_emulator
+from sandbox.pipeline.emulator import Emulator, running_emulator
+from sandbox.pipeline.rig import build_artefact
+from sandbox.pipeline.runtime import runtime_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from console.pipeline.artefact import Artefact
+    from sandbox.pipeline.artefact import Artefact
 
 _FOLDERS = {Path(__file__).parents[1] / name for name in ("e2e", "chaos")}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from console.thrive_api import EXAMPLE_TENANT, StandIn
+from sandbox.thrive_api import EXAMPLE_TENANT, StandIn
 from tests.support.contract import assert_request_matches_contract
 
 if TYPE_CHECKING:

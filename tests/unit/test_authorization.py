@@ -152,7 +152,7 @@ class TestGrant:
 
         assert case.calls == (1, 1)
 
-    def test_pitfall_16_repr_shows_neither_header_nor_token(self) -> None:
+    def test_repr_shows_neither_header_nor_token(self) -> None:
         """A grant in a log or a traceback shows nothing that could be used."""
         for case in (Case(), Case(authMethod="basic")):
             grant = case.grant()
@@ -200,7 +200,7 @@ class TestGrant:
         assert raised.value.reason == reason
         assert case.manager.reads == 1
 
-    def test_pitfall_15_refused_credentials_lead_to_one_reread(self) -> None:
+    def test_refused_credentials_lead_to_one_reread(self) -> None:
         """Where the token endpoint refuses what is cached and the secret has changed, the new one is used at once."""
         case = Case(NEW)
         case.cache.get()
@@ -211,7 +211,7 @@ class TestGrant:
         assert (grant.credentials, grant.header, grant.renewals) == (with_secret(NEW), "Bearer token-1", 0)
         assert case.calls == (2, 2)
 
-    def test_pitfall_15_refused_and_unchanged_is_said_in_the_endpoint_s_words(self) -> None:
+    def test_refused_and_unchanged_is_said_in_the_endpoint_s_words(self) -> None:
         """Where the secret is unchanged, the refusal stands; it costs one token request and one forced read."""
         case = Case(NEW)
 
@@ -222,7 +222,7 @@ class TestGrant:
         assert case.calls == (1, 2)
         assert case.counts["AuthFailures"] == 1
 
-    def test_pitfall_15_a_changed_secret_that_is_refused_too_ends_it(self) -> None:
+    def test_a_changed_secret_that_is_refused_too_ends_it(self) -> None:
         """Two refusals in a row are raised: there is no third secret to try."""
         case = Case("neither")
         case.cache.get()
@@ -233,7 +233,7 @@ class TestGrant:
         assert error.reason == "unauthorized"
         assert case.calls == (2, 2)
 
-    def test_pitfall_15_a_secret_put_right_within_the_minute_is_found(self) -> None:
+    def test_a_secret_put_right_within_the_minute_is_found(self) -> None:
         """A remembered refusal does not keep a corrected secret out."""
         case = Case(NEW)
         case.refusal()
@@ -263,7 +263,7 @@ class TestGrant:
 
         assert error.reason == "misconfigured"
 
-    def test_pitfall_15_refused_during_an_outage_of_secrets_manager(self) -> None:
+    def test_refused_during_an_outage_of_secrets_manager(self) -> None:
         """Nothing new can be learned: the refusal stands."""
         case = Case(NEW)
         case.cache.get()
@@ -275,7 +275,7 @@ class TestGrant:
 class TestRenewal:
     """After a 401: a fresh token, then a fresh secret, then no more."""
 
-    def test_pitfall_22_the_first_401_fetches_a_token(self) -> None:
+    def test_the_first_401_fetches_a_token(self) -> None:
         """A token that Thrive no longer takes is replaced by one of the same credentials."""
         case = Case()
         refused = case.grant()
@@ -286,7 +286,7 @@ class TestRenewal:
         assert case.calls == (2, 1)
         assert case.counts["AuthFailures"] == 0
 
-    def test_pitfall_15_the_second_401_reads_the_secret(self) -> None:
+    def test_the_second_401_reads_the_secret(self) -> None:
         """A fresh token that is refused as well points at the secret: the new one's token is taken."""
         case = Case(OLD, NEW)
         refused = case.renew(case.grant())
@@ -297,7 +297,7 @@ class TestRenewal:
         assert (renewed.header, renewed.credentials, renewed.renewals) == ("Bearer token-3", with_secret(NEW), 2)
         assert case.calls == (3, 2)
 
-    def test_pitfall_15_the_second_401_with_an_unchanged_secret_ends_it(self) -> None:
+    def test_the_second_401_with_an_unchanged_secret_ends_it(self) -> None:
         """A fresh token and an unchanged secret leave nothing to try; the token is not given out again."""
         case = Case()
         refused = case.renew(case.grant())
@@ -310,7 +310,7 @@ class TestRenewal:
         assert case.calls == (2, 2)
         assert case.grant().header == "Bearer token-3"
 
-    def test_pitfall_15_the_third_401_ends_it(self) -> None:
+    def test_the_third_401_ends_it(self) -> None:
         """After a fresh token and a fresh secret nothing is read or asked any more."""
         case = Case(OLD, NEW, "newer")
         refused = case.renew(case.grant())
@@ -324,7 +324,7 @@ class TestRenewal:
         assert case.calls == (3, 2)
         assert case.counts["AuthFailures"] == 1
 
-    def test_pitfall_15_basic_reads_the_secret_at_the_first_401(self) -> None:
+    def test_basic_reads_the_secret_at_the_first_401(self) -> None:
         """With HTTP Basic there is no token to renew: the secret is read at once."""
         case = Case(OLD, NEW, authMethod="basic")
         refused = case.grant()
@@ -336,7 +336,7 @@ class TestRenewal:
         assert (renewed.credentials.client_secret, renewed.renewals) == (NEW, 2)
         assert case.calls == (0, 2)
 
-    def test_pitfall_15_basic_with_an_unchanged_secret_ends_at_once(self) -> None:
+    def test_basic_with_an_unchanged_secret_ends_at_once(self) -> None:
         """The same password would be refused again."""
         case = Case(authMethod="basic")
 
@@ -347,7 +347,7 @@ class TestRenewal:
         assert case.calls == (0, 2)
         assert case.counts["AuthFailures"] == 1
 
-    def test_pitfall_15_basic_ends_at_the_second_401(self) -> None:
+    def test_basic_ends_at_the_second_401(self) -> None:
         """A fresh secret that is refused as well is the last."""
         case = Case(OLD, NEW, "newer", authMethod="basic")
         refused = case.grant()
@@ -381,7 +381,7 @@ class TestRenewal:
         with pytest.raises(OutOfTimeError):
             case.authorizer.renew(refused, Deadline(case.clock, 0.1))
 
-    def test_pitfall_15_a_token_refused_at_renewal_leads_to_the_new_secret(self) -> None:
+    def test_a_token_refused_at_renewal_leads_to_the_new_secret(self) -> None:
         """Token and client secret were revoked together: one renewal finds the new secret."""
         case = Case(OLD, NEW)
         refused = case.grant()
@@ -394,7 +394,7 @@ class TestRenewal:
         assert case.thrive.accepts(renewed.header)
         assert case.calls == (3, 2)
 
-    def test_pitfall_22_a_renewal_takes_the_token_of_another_thread(self) -> None:
+    def test_a_renewal_takes_the_token_of_another_thread(self) -> None:
         """Who comes late with the refused token gets the one that was fetched meanwhile."""
         case = Case()
         refused = case.grant()
@@ -406,7 +406,7 @@ class TestRenewal:
         assert case.calls == (2, 1)
 
     @pytest.mark.parametrize("method", ["oauth2", "basic"])
-    def test_pitfall_22_a_401_for_all_under_threads_has_a_bound(self, method: str) -> None:
+    def test_a_401_for_all_under_threads_has_a_bound(self, method: str) -> None:
         """Sixteen threads that meet nothing but 401 make at most one token request each, and one secret read in all."""
         case = Case(authMethod=method)
         first = case.grant()
@@ -430,7 +430,7 @@ class TestRotation:
     """The state machine of a rotation: the old credential revoked before or after the new one is promoted."""
 
     @pytest.mark.parametrize("method", ["oauth2", "basic"])
-    def test_pitfall_15_revoked_after_promotion_costs_no_message(self, method: str) -> None:
+    def test_revoked_after_promotion_costs_no_message(self, method: str) -> None:
         """New promoted, old revoked with its tokens a moment later: the next message is sent with the new one."""
         case = Case(OLD, authMethod=method)
         assert case.send().credentials.client_secret == OLD
@@ -444,7 +444,7 @@ class TestRotation:
         assert case.send().renewals == 0
         assert case.counts["AuthFailures"] == (1 if method == "oauth2" else 0)
 
-    def test_pitfall_15_revoked_after_promotion_with_tokens_that_live_on(self) -> None:
+    def test_revoked_after_promotion_with_tokens_that_live_on(self) -> None:
         """Where old tokens stay good, they serve on, and the new secret comes with its age."""
         case = Case(OLD)
         case.send()
@@ -458,7 +458,7 @@ class TestRotation:
         assert case.send().credentials.client_secret == NEW
         assert case.counts["AuthFailures"] == 0
 
-    def test_pitfall_15_revoked_before_promotion_defers_until_promotion(self) -> None:
+    def test_revoked_before_promotion_defers_until_promotion(self) -> None:
         """While the secret still holds what was revoked, messages wait; at promotion the next one is sent."""
         case = Case(OLD)
         case.send()
@@ -473,7 +473,7 @@ class TestRotation:
 
         assert case.send().credentials.client_secret == NEW
 
-    def test_pitfall_15_revoked_before_promotion_with_basic(self) -> None:
+    def test_revoked_before_promotion_with_basic(self) -> None:
         """With HTTP Basic the same holds: refused until promotion, sent right after it."""
         case = Case(OLD, authMethod="basic")
         case.send()
@@ -485,7 +485,7 @@ class TestRotation:
 
         assert case.send().credentials.client_secret == NEW
 
-    def test_pitfall_15_promoted_before_it_is_known_defers_until_it_is(self) -> None:
+    def test_promoted_before_it_is_known_defers_until_it_is(self) -> None:
         """A promoted secret that Thrive does not know yet defers; it is asked about once a minute."""
         case = Case(OLD)
         case.send()
@@ -499,7 +499,7 @@ class TestRotation:
 
         assert case.send().credentials.client_secret == NEW
 
-    def test_pitfall_15_a_rotation_is_picked_up_by_age_without_any_401(self) -> None:
+    def test_a_rotation_is_picked_up_by_age_without_any_401(self) -> None:
         """Where both are good for a while, the new secret is in use five minutes after promotion at the latest."""
         case = Case(OLD, NEW)
         case.send()
@@ -509,7 +509,7 @@ class TestRotation:
         assert case.send().credentials.client_secret == NEW
         assert case.calls == (2, 2)
 
-    def test_pitfall_15_secrets_manager_throttled_during_a_rotation(self) -> None:
+    def test_secrets_manager_throttled_during_a_rotation(self) -> None:
         """Revoked while Secrets Manager cannot be asked: messages wait, and are sent when it answers again."""
         case = Case(OLD, NEW)
         case.send()
@@ -522,7 +522,7 @@ class TestRotation:
 
         assert case.send().credentials.client_secret == NEW
 
-    def test_pitfall_18_a_rotation_during_a_freeze_is_found(self) -> None:
+    def test_a_rotation_during_a_freeze_is_found(self) -> None:
         """An environment that thaws after two hours has neither the old token nor the old secret."""
         case = Case(OLD)
         case.send()
@@ -537,7 +537,7 @@ class TestRotation:
         assert case.calls == (2, 2)
         assert case.counts["AuthFailures"] == 0
 
-    def test_pitfall_16_no_refusal_on_the_way_shows_a_secret(self) -> None:
+    def test_no_refusal_on_the_way_shows_a_secret(self) -> None:
         """Whichever step of a renewal fails, neither secret nor token is in the error or its chain."""
         case = Case(OLD, clientId=CANARY)
         case.send()

@@ -194,7 +194,7 @@ class TestParsing:
 
     @pytest.mark.parametrize("key", TEXT_KEYS)
     @pytest.mark.parametrize("value", HARMFUL.values(), ids=HARMFUL)
-    def test_pitfall_16_harmful_characters_are_refused_unseen(self, key: str, value: str) -> None:
+    def test_harmful_characters_are_refused_unseen(self, key: str, value: str) -> None:
         """A newline would break the header and be quoted in the error about it: it is refused here, unquoted."""
         changes = {"clientSecret": None} if key == "apiSecret" else {}
 
@@ -259,7 +259,7 @@ class TestParsing:
         assert credentials(clientSecret=WITH_COLON, authMethod="basic").client_secret == WITH_COLON
 
     @pytest.mark.parametrize("secret", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT)
-    def test_pitfall_16_what_is_no_object_is_refused_unseen(self, secret: object) -> None:
+    def test_what_is_no_object_is_refused_unseen(self, secret: object) -> None:
         """A JSON error quotes the whole secret: none is chained, hidden or not."""
         error = refusal(secret)
 
@@ -278,7 +278,7 @@ class TestParsing:
             },
         )
     )
-    def test_pitfall_16_no_error_about_a_secret_shows_any_of_it(self, fields: dict[str, object]) -> None:
+    def test_no_error_about_a_secret_shows_any_of_it(self, fields: dict[str, object]) -> None:
         """Whatever is wrong, and wherever, the canary is in no text, argument, attribute or chained error."""
         error = error_about(json.dumps(fields))
 
@@ -297,7 +297,7 @@ class TestParsing:
 class TestValue:
     """Credentials as a value."""
 
-    def test_pitfall_16_repr_shows_no_value(self) -> None:
+    def test_repr_shows_no_value(self) -> None:
         """What a debugger or a careless log prints has the methods alone."""
         result = credentials(tenantId=CANARY_TENANT, clientId=CANARY_CLIENT)
 
@@ -347,7 +347,7 @@ class TestOccurrence:
         "spell", [str, lambda text: quote(text, safe=""), quote_plus], ids=["plain", "path", "form"]
     )
     @pytest.mark.parametrize("key", TOLD)
-    def test_pitfall_16_each_value_is_found_as_it_is_and_in_a_url(self, key: str, spell: Callable[[str], str]) -> None:
+    def test_each_value_is_found_as_it_is_and_in_a_url(self, key: str, spell: Callable[[str], str]) -> None:
         """Tenant id, client id and client secret are found plain, percent-encoded and form-encoded."""
         assert credentials(**TOLD).occur_in(f"refused <{spell(TOLD[key])}>")
 
@@ -357,7 +357,7 @@ class TestOccurrence:
         [("tenantId", str), ("clientId", str), ("clientId", quote_plus)],
         ids=["api", "token-endpoint-plain", "token-endpoint-encoded"],
     )
-    def test_pitfall_16_each_basic_header_is_found(self, key: str, spell: Callable[[str], str], more: str) -> None:
+    def test_each_basic_header_is_found(self, key: str, spell: Callable[[str], str], more: str) -> None:
         """The Basic headers of both endpoints are found, whatever their length, with padding or without."""
         told = TOLD | {"clientSecret": TOLD["clientSecret"] + more}
         encoded = basic_header(spell(told[key]), spell(told["clientSecret"])).removeprefix("Basic ")
@@ -489,7 +489,7 @@ class TestCacheAge:
     @pytest.mark.parametrize(
         ("age", "reads"), [(0.0, 1), (299.999999, 1), (300.0, 2), (300.000001, 2), (1e6, 2)], ids=str
     )
-    def test_pitfall_15_it_reads_anew_at_its_maximum_age(self, case: CacheCase, age: float, reads: int) -> None:
+    def test_it_reads_anew_at_its_maximum_age(self, case: CacheCase, age: float, reads: int) -> None:
         """Up to its maximum age a secret is used, from then on it is read anew."""
         case.cache.get()
         new = case.rotate("new")
@@ -500,7 +500,7 @@ class TestCacheAge:
         assert case.manager.reads == reads
 
     @pytest.mark.parametrize(("age", "reads"), [(299.999999, 1), (300.0, 2), (7200.0, 2)], ids=str)
-    def test_pitfall_18_a_freeze_ages_the_secret(self, case: CacheCase, age: float, reads: int) -> None:
+    def test_a_freeze_ages_the_secret(self, case: CacheCase, age: float, reads: int) -> None:
         """While the environment is frozen the monotonic clock stands still; the wall clock tells."""
         case.cache.get()
 
@@ -510,7 +510,7 @@ class TestCacheAge:
         assert case.manager.reads == reads
 
     @pytest.mark.parametrize(("age", "reads"), [(299.999999, 1), (300.0, 2)], ids=str)
-    def test_pitfall_18_a_wall_clock_that_steps_back_does_not_keep_the_secret(
+    def test_a_wall_clock_that_steps_back_does_not_keep_the_secret(
         self, case: CacheCase, age: float, reads: int
     ) -> None:
         """The monotonic clock tells where the wall clock was set back."""
@@ -522,7 +522,7 @@ class TestCacheAge:
 
         assert case.manager.reads == reads
 
-    def test_pitfall_18_a_wall_clock_that_steps_on_costs_one_read(self, case: CacheCase) -> None:
+    def test_a_wall_clock_that_steps_on_costs_one_read(self, case: CacheCase) -> None:
         """A step forward makes the secret look old once; after that the new read counts."""
         case.cache.get()
 
@@ -535,7 +535,7 @@ class TestCacheAge:
         assert case.manager.reads == 2
 
     @pytest.mark.parametrize("monotonic", [0.0, 0.001, -1.0])
-    def test_pitfall_18_a_clock_near_zero_is_not_never(self, monotonic: float) -> None:
+    def test_a_clock_near_zero_is_not_never(self, monotonic: float) -> None:
         """Just after boot the monotonic clock is near zero: the first read must happen, and only once."""
         case = CacheCase(clock=FakeClock(monotonic=monotonic, wall=monotonic))
 
@@ -600,9 +600,7 @@ class TestCacheFailures:
     """What happens when Secrets Manager does not give the secret."""
 
     @pytest.mark.parametrize(("failure", "text"), UNAVAILABLE.values(), ids=UNAVAILABLE)
-    def test_pitfall_15_an_outage_before_the_first_read_defers(
-        self, case: CacheCase, failure: Exception, text: str
-    ) -> None:
+    def test_an_outage_before_the_first_read_defers(self, case: CacheCase, failure: Exception, text: str) -> None:
         """With nothing cached the batch is deferred as unavailable, in our own words."""
         case.manager.failure = failure
 
@@ -614,9 +612,7 @@ class TestCacheFailures:
         assert CANARY not in texts_of(raised.value)
 
     @pytest.mark.parametrize(("failure", "_text"), UNAVAILABLE.values(), ids=UNAVAILABLE)
-    def test_pitfall_15_an_outage_is_bridged_by_the_cached_secret(
-        self, case: CacheCase, failure: Exception, _text: str
-    ) -> None:
+    def test_an_outage_is_bridged_by_the_cached_secret(self, case: CacheCase, failure: Exception, _text: str) -> None:
         """While Secrets Manager cannot be asked, the last secret serves on, and it is asked every thirty seconds."""
         first = case.cache.get()
         case.manager.failure = failure
@@ -631,7 +627,7 @@ class TestCacheFailures:
         assert case.cache.get() is first
         assert case.manager.reads == 3
 
-    def test_pitfall_15_after_an_outage_the_maximum_age_holds_again(self, case: CacheCase) -> None:
+    def test_after_an_outage_the_maximum_age_holds_again(self, case: CacheCase) -> None:
         """The first good read after an outage is used for its full time."""
         case.cache.get()
         case.manager.failure = client_error("ThrottlingException")
@@ -720,7 +716,7 @@ class TestCacheFailures:
         assert second.value is not first.value
         assert (second.value.reason, second.value.detail) == (first.value.reason, first.value.detail)
 
-    def test_pitfall_16_what_is_remembered_keeps_no_frames(self, case: CacheCase) -> None:
+    def test_what_is_remembered_keeps_no_frames(self, case: CacheCase) -> None:
         """The error that was raised, with its traceback and all that the frames held, is gone once dealt with."""
         case.manager.secret = "{}"
         with pytest.raises(AccessError) as raised:
@@ -735,7 +731,7 @@ class TestCacheFailures:
             case.cache.get()
 
     @pytest.mark.parametrize("step", ["freeze", "back"])
-    def test_pitfall_18_a_shared_failure_ends_by_either_clock(self, case: CacheCase, step: str) -> None:
+    def test_a_shared_failure_ends_by_either_clock(self, case: CacheCase, step: str) -> None:
         """Neither a freeze nor a wall clock set back keeps a failure alive."""
         case.manager.failure = client_error("AccessDeniedException")
         with pytest.raises(AccessError):
@@ -750,7 +746,7 @@ class TestCacheFailures:
 
         assert case.cache.get() == credentials()
 
-    def test_pitfall_18_a_shared_failure_ends_when_the_wall_clock_steps_back(self, case: CacheCase) -> None:
+    def test_a_shared_failure_ends_when_the_wall_clock_steps_back(self, case: CacheCase) -> None:
         """A freeze and a step back together could stop both clocks: the step alone ends what is remembered."""
         case.manager.failure = client_error("AccessDeniedException")
         with pytest.raises(AccessError):
@@ -795,7 +791,7 @@ class TestCacheFailures:
 class TestReread:
     """Reading anew because Thrive refused what is cached."""
 
-    def test_pitfall_15_it_reads_whatever_the_age(self, case: CacheCase) -> None:
+    def test_it_reads_whatever_the_age(self, case: CacheCase) -> None:
         """The refused credentials are replaced at once by what the secret holds now."""
         refused = case.cache.get()
         new = case.rotate("new")
@@ -804,14 +800,14 @@ class TestReread:
         assert case.cache.get() == new
         assert case.manager.reads == 2
 
-    def test_pitfall_15_an_unchanged_secret_is_told_by_equality(self, case: CacheCase) -> None:
+    def test_an_unchanged_secret_is_told_by_equality(self, case: CacheCase) -> None:
         """Where the secret is the same, equal credentials come back."""
         refused = case.cache.get()
 
         assert case.cache.reread(refused) == refused
         assert case.manager.reads == 2
 
-    def test_pitfall_15_who_comes_late_gets_the_replacement(self, case: CacheCase) -> None:
+    def test_who_comes_late_gets_the_replacement(self, case: CacheCase) -> None:
         """Another thread has read anew already: its result is taken, without a further read."""
         refused = case.cache.get()
         case.rotate("new")
@@ -835,7 +831,7 @@ class TestReread:
 
         assert case.manager.reads == 2
 
-    def test_pitfall_15_an_outage_gives_the_refused_ones_back(self, case: CacheCase) -> None:
+    def test_an_outage_gives_the_refused_ones_back(self, case: CacheCase) -> None:
         """Where Secrets Manager cannot be asked, nothing new is known: the same credentials come back."""
         refused = case.cache.get()
         case.manager.failure = client_error("ThrottlingException")
@@ -856,7 +852,7 @@ class TestReread:
 class TestThreads:
     """Many threads at once."""
 
-    def test_pitfall_21_many_threads_make_one_read(self, case: CacheCase) -> None:
+    def test_many_threads_make_one_read(self, case: CacheCase) -> None:
         """Threads that come together share one read."""
         case.manager.on_read = lambda: time.sleep(0.05)  # long enough for all threads to come
 
@@ -865,7 +861,7 @@ class TestThreads:
         assert case.manager.reads == 1
         assert all(result is results[0] for result in results)
 
-    def test_pitfall_21_threads_wait_for_a_slow_read(self, case: CacheCase) -> None:
+    def test_threads_wait_for_a_slow_read(self, case: CacheCase) -> None:
         """While one thread reads, a second waits for it and reads nothing."""
         reading, go_on = threading.Event(), threading.Event()
 
@@ -887,7 +883,7 @@ class TestThreads:
         assert len(results) == 2
         assert case.manager.reads == 1
 
-    def test_pitfall_21_many_threads_share_one_failure(self, case: CacheCase) -> None:
+    def test_many_threads_share_one_failure(self, case: CacheCase) -> None:
         """A failed read is shared, each thread getting an error of its own."""
         case.manager.failure = client_error("AccessDeniedException")
 
@@ -898,7 +894,7 @@ class TestThreads:
         assert {str(result) for result in results} == {MISCONFIGURED["denied"][1]}
 
     @pytest.mark.parametrize("rotated", [True, False], ids=["rotated", "unchanged"])
-    def test_pitfall_22_many_refusals_make_one_reread(self, case: CacheCase, *, rotated: bool) -> None:
+    def test_many_refusals_make_one_reread(self, case: CacheCase, *, rotated: bool) -> None:
         """Threads whose common credentials were refused share one forced read, also where nothing has changed."""
         refused = case.cache.get()
         expected = case.rotate("new") if rotated else refused

@@ -336,7 +336,7 @@ class TestBodies:
         assert events.read_body(text) == expected
 
     @pytest.mark.parametrize(("text", "problem"), POISON.values(), ids=POISON)
-    def test_pitfall_11_a_poison_body_is_one_refusal_in_our_words(self, text: object, problem: str) -> None:
+    def test_a_poison_body_is_one_refusal_in_our_words(self, text: object, problem: str) -> None:
         """Whatever is wrong with a body, the error says what, in words that quote nothing."""
         with pytest.raises(InvalidMessageError) as refused:
             events.read_body(text)
@@ -344,7 +344,7 @@ class TestBodies:
         assert str(refused.value) == problem
 
     @pytest.mark.parametrize(("text", "problem"), POISON.values(), ids=POISON)
-    def test_pitfall_11_a_poison_body_leaves_its_neighbours_unharmed(self, text: object, problem: str) -> None:
+    def test_a_poison_body_leaves_its_neighbours_unharmed(self, text: object, problem: str) -> None:
         """One poisoned record among good ones carries its reason; the others carry their completions."""
         good = [sqs_record(message_id="1"), sqs_record(json.dumps(eventbridge_event()), message_id="3")]
         bad = sqs_record(message_id="2") | {"body": text}
@@ -380,7 +380,7 @@ class TestBodies:
             ),
         ).map(json.dumps)
     )
-    def test_pitfall_11_no_body_crashes(self, text: str) -> None:
+    def test_no_body_crashes(self, text: str) -> None:
         """Any text at all ends in a completion or in a refusal."""
         message = read_record(sqs_record(text))
 
@@ -535,7 +535,7 @@ class TestDirectEvents:
         ],
         ids=["text", "list", "number-userId", "date-alone", "lone-surrogate", "lone-surrogate-aside", "too-deep"],
     )
-    def test_pitfall_11_a_bad_detail_carries_its_reason(self, detail: object, problem: str) -> None:
+    def test_a_bad_detail_carries_its_reason(self, detail: object, problem: str) -> None:
         """A bad detail is one refused message that still has its id and its body, for the dead letter."""
         event = eventbridge_event(detail)
 
@@ -546,7 +546,7 @@ class TestDirectEvents:
         assert (message.id, json.loads(message.body)) == (event["id"], event)
 
     @pytest.mark.parametrize("number", [float("inf"), -float("inf"), float("nan")], ids=str)
-    def test_pitfall_11_a_number_that_json_lacks_harms_nothing(self, number: float) -> None:
+    def test_a_number_that_json_lacks_harms_nothing(self, number: float) -> None:
         """Lambda reads 1e999 as infinity: in a field that nobody reads it costs neither the record nor a retry."""
         event = eventbridge_event(completion_fields(extra=[{"score": number, "kept": 1.5}]))
 
@@ -567,7 +567,7 @@ class TestDirectEvents:
         assert message.content == events.read_body(message.body)
         assert json.loads(message.body) == event
 
-    def test_pitfall_11_a_detail_beyond_the_recursion_limit_is_refused(self) -> None:
+    def test_a_detail_beyond_the_recursion_limit_is_refused(self) -> None:
         """An event too deep to be written as JSON is refused without a crash."""
         deep: list[object] = []
         for _ in range(200_000):

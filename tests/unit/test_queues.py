@@ -165,7 +165,7 @@ def test_without_a_dead_letter_queue_there_are_no_calls() -> None:
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (10, [10]), (11, [10, 1]), (25, [10, 10, 5])])
-def test_pitfall_7_calls_have_ten_entries(count: int, sizes: list[int]) -> None:
+def test_calls_have_ten_entries(count: int, sizes: list[int]) -> None:
     """SQS takes ten entries in a call: eleven messages are two calls, and all are told as sent."""
     it = World()
     sent = it.dead_letter(*(message(number) for number in range(count)))
@@ -222,7 +222,7 @@ def test_body_with_a_lone_surrogate_is_no_crash() -> None:
     assert it.dead_letter(message(body="\ud800")) == {"message-1"}
 
 
-def test_pitfall_7_partial_failure_of_a_send() -> None:
+def test_partial_failure_of_a_send() -> None:
     """Of a call that SQS took in part, those count as sent that it names as successful."""
     # Given
     it = World()
@@ -237,7 +237,7 @@ def test_pitfall_7_partial_failure_of_a_send() -> None:
 
 
 @pytest.mark.parametrize(("entry", "code"), [({"Code": "x" * 100}, "x" * 64), ({}, "unknown")], ids=["long", "none"])
-def test_pitfall_7_odd_code_of_a_failed_entry(entry: dict[str, str], code: str) -> None:
+def test_odd_code_of_a_failed_entry(entry: dict[str, str], code: str) -> None:
     """A code of a failed entry is told shortened, and one that is missing as unknown."""
     it = World()
     it.sqs.send_message_batch = lambda **_: {"Failed": [{"Id": "0", **entry}]}  # type: ignore[method-assign]
@@ -245,7 +245,7 @@ def test_pitfall_7_odd_code_of_a_failed_entry(entry: dict[str, str], code: str) 
     assert it.warnings == [f"1 messages were not dead-lettered: {code}"]
 
 
-def test_pitfall_7_send_that_succeeds_for_none() -> None:
+def test_send_that_succeeds_for_none() -> None:
     """An answer without any success counts none as sent, whatever else it holds."""
     it = World()
     it.sqs.refused = lambda _entry: "InternalError"
@@ -339,7 +339,7 @@ def test_postpone_sets_the_visibility() -> None:
     assert it.warnings == []
 
 
-def test_pitfall_7_eleven_messages_are_two_calls() -> None:
+def test_eleven_messages_are_two_calls() -> None:
     """The visibility of eleven messages is set in two calls, whatever their sizes."""
     it = World()
     it.postpone(*(Postponed(message(number, body="x" * 250_000), 30) for number in range(11)))
@@ -375,7 +375,7 @@ def test_message_that_cannot_be_postponed_is_passed_over(missing: str) -> None:
 
 
 @pytest.mark.parametrize(("error", "text"), ERRORS)
-def test_pitfall_7_postpone_that_fails_changes_nothing(error: Exception, text: str) -> None:
+def test_postpone_that_fails_changes_nothing(error: Exception, text: str) -> None:
     """Best effort: where SQS fails, that is told in our own words and nothing is raised."""
     it = World()
     it.sqs.on_call = fail_with(error)
@@ -383,7 +383,7 @@ def test_pitfall_7_postpone_that_fails_changes_nothing(error: Exception, text: s
     assert it.warnings == [f"the backoff of 1 messages was not set: {text}"]
 
 
-def test_pitfall_7_partial_failure_of_a_postponement() -> None:
+def test_partial_failure_of_a_postponement() -> None:
     """Entries that SQS fails inside its answer are told by their codes, each once."""
     it = World()
     it.sqs.refused = lambda entry: None if entry["Id"] == "0" else "ReceiptHandleIsInvalid"

@@ -143,7 +143,7 @@ class TestElapsed:
         [(10, 10, 10), (7200, 1, 7200), (-3600, 10, 10), (0, 10, 10), (10, 0, 10), (3600, 10, 3600), (0, 0, 0)],
         ids=["both", "frozen", "wall-stepped-back", "wall-stands", "monotonic-stands", "wall-stepped-on", "none"],
     )
-    def test_pitfall_18_the_clock_that_says_more_counts(self, wall: float, monotonic: float, expected: float) -> None:
+    def test_the_clock_that_says_more_counts(self, wall: float, monotonic: float, expected: float) -> None:
         """Whichever clock stood still or stepped back, the other one tells how much time passed."""
         assert elapsed(Instant(1e9, 5.0), Instant(1e9 + wall, 5.0 + monotonic)) == expected
 
@@ -176,7 +176,7 @@ class TestIsWithin:
             "long-over",
         ],
     )
-    def test_pitfall_18_a_failure_is_remembered_only_while_both_clocks_say_so(
+    def test_a_failure_is_remembered_only_while_both_clocks_say_so(
         self, wall: float, monotonic: float, *, expected: bool
     ) -> None:
         """It ends on either clock, and at once where the wall clock has stepped back behind it."""
@@ -320,9 +320,7 @@ class TestRetryPolicy:
         [(None, [0.15]), (0.05, [0.15]), (0.5, [0.5]), (MAX_WAIT_SECONDS, [MAX_WAIT_SECONDS])],
         ids=["none", "shorter", "longer", "longest"],
     )
-    def test_pitfall_29_an_affordable_retry_after_is_waited_for(
-        self, retry_after: float | None, sleeps: list[float]
-    ) -> None:
+    def test_an_affordable_retry_after_is_waited_for(self, retry_after: float | None, sleeps: list[float]) -> None:
         """A longer Retry-After wins over our own wait, as long as it can be afforded."""
         clock = FakeClock()
 
@@ -331,7 +329,7 @@ class TestRetryPolicy:
         assert clock.sleeps == pytest.approx(sleeps)
 
     @pytest.mark.parametrize("retry_after", [2.000001, 30.0, TWELVE_HOURS])
-    def test_pitfall_29_a_long_retry_after_ends_the_attempts(self, retry_after: float) -> None:
+    def test_a_long_retry_after_ends_the_attempts(self, retry_after: float) -> None:
         """Waiting in Lambda costs money: a longer wait is left to the queue."""
         clock = FakeClock()
         operation = Operation(temporary(retry_after))
@@ -430,7 +428,7 @@ class TestBackoff:
         [(None, 30), (10.0, 30), (31.0, 31), (5000.0, 5000), (42_900.0, 42_900), (TWELVE_HOURS, 42_900)],
         ids=["none", "shorter", "longer", "longer-than-the-cap", "longest", "too-long"],
     )
-    def test_pitfall_29_a_longer_retry_after_wins(self, retry_after: float | None, expected: int) -> None:
+    def test_a_longer_retry_after_wins(self, retry_after: float | None, expected: int) -> None:
         """Retry-After counts beyond the cap too, as far as SQS allows: 12 h less five minutes of batching."""
         assert Backoff(30, 3600, highest).seconds(1, retry_after) == expected
 
@@ -438,7 +436,7 @@ class TestBackoff:
         ("passed", "expected"),
         [(0.0, 42_900), (0.1, 42_899), (10.0, 42_890), (10.001, 42_889), (42_900.0, 0), (100_000.0, 0)],
     )
-    def test_pitfall_7_what_has_passed_is_taken_off(self, passed: float, expected: int) -> None:
+    def test_what_has_passed_is_taken_off(self, passed: float, expected: int) -> None:
         """SQS counts twelve hours from the receive: what the invocation has used is no longer there."""
         assert Backoff(30, 43_200, highest).seconds(30, TWELVE_HOURS, passed) == expected
 
@@ -480,14 +478,12 @@ class TestRetryAfter:
     """``parse_retry_after``."""
 
     @pytest.mark.parametrize(("value", "expected"), RETRY_AFTER.values(), ids=RETRY_AFTER)
-    def test_pitfall_29_it_is_read_tolerantly(self, value: str | None, expected: float | None) -> None:
+    def test_it_is_read_tolerantly(self, value: str | None, expected: float | None) -> None:
         """Seconds, decimals and every form of an HTTP date are read; what says nothing is None."""
         assert parse_retry_after(value, NOW) == expected
 
     @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
-    def test_pitfall_29_a_date_without_a_zone_is_utc_wherever_this_runs(
-        self, zone: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_date_without_a_zone_is_utc_wherever_this_runs(self, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """The machine's own time zone plays no part."""
         monkeypatch.setenv("TZ", zone)
         time.tzset()
@@ -497,7 +493,7 @@ class TestRetryAfter:
             monkeypatch.undo()
             time.tzset()
 
-    def test_pitfall_29_the_wall_clock_judges_a_date(self) -> None:
+    def test_the_wall_clock_judges_a_date(self) -> None:
         """A date is compared with the wall clock, fractions included."""
         assert parse_retry_after(format_datetime(MOMENT, usegmt=True), Instant(NOW.wall - 0.5, 1e9)) == 0.5
 
@@ -510,14 +506,14 @@ class TestRetryAfter:
             )
         ).map(" ".join)
     )
-    def test_pitfall_29_no_value_raises(self, value: str) -> None:
+    def test_no_value_raises(self, value: str) -> None:
         """Any header at all is None or a wait of up to twelve hours."""
         seconds = parse_retry_after(value, NOW)
 
         assert seconds is None or 0 < seconds <= TWELVE_HOURS
 
     @given(st.integers(0, 10**12))
-    def test_pitfall_29_any_whole_number_is_read(self, value: int) -> None:
+    def test_any_whole_number_is_read(self, value: int) -> None:
         """A number of seconds is what it says, up to twelve hours."""
         assert parse_retry_after(str(value), NOW) == (min(float(value), TWELVE_HOURS) if value else None)
 

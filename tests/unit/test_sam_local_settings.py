@@ -1,4 +1,4 @@
-"""What samconfig.toml and tools/sam-local/env.json hold for `sam local`, checked without Docker."""
+"""What samconfig.toml and sandbox/sam_local/env.json hold for `sam local`, checked without Docker."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from console.pipeline.emulator import ROOT
-from console.sam_local import AWS_PORT, CONTAINERS_NAME_FOR_US, THRIVE_PORT
+from sandbox.pipeline.emulator import ROOT
+from sandbox.sam_local import AWS_PORT, CONTAINERS_NAME_FOR_US, THRIVE_PORT
 from tests.support import sam_template
 
 SAMCONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
@@ -26,7 +26,7 @@ def overrides(command: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_template_accepts_the_parameters_and_they_lead_to_this_machine(command: str) -> None:
-    """`sam local` checks no pattern, so this does; the ports are those that `completion-sync sam-local` takes."""
+    """`sam local` checks no pattern, so this does; the ports are those that `python -m sandbox sam-local` takes."""
     ports = {"ThriveBaseUrl": THRIVE_PORT, "AwsEndpointUrl": AWS_PORT}
     given = overrides(command)
     assert {name: urlsplit(url).port for name, url in given.items()} == ports

@@ -446,7 +446,7 @@ class TestQueueUrls:
         *NUMBERS,
     ],
 )
-def test_pitfall_16_no_refusal_echoes_the_value(variable: str) -> None:
+def test_no_refusal_echoes_the_value(variable: str) -> None:
     """A value may be a secret pasted into the wrong field: no error holds it, and none is chained to one that does."""
     error = refusal(**{variable: f'{CANARY} "'})
 

@@ -35,7 +35,7 @@ def run(registered):
         function(*arguments, **keywords)
 
 
-def test_pitfall_17_hooks_run_in_the_runtime(environment, hooks):
+def test_hooks_run_in_the_runtime(environment, hooks):
     """Both hooks are registered with the runtime and run without a network, a secret or a client."""
     snapstart.register()
     run(hooks.get_before_snapshot())
@@ -44,7 +44,7 @@ def test_pitfall_17_hooks_run_in_the_runtime(environment, hooks):
     assert bootstrap.application() is built
 
 
-def test_pitfall_17_before_the_snapshot_no_client_is_made(environment, monkeypatch):
+def test_before_the_snapshot_no_client_is_made(environment, monkeypatch):
     """Before the snapshot no boto3 client and no connection pool is made, as these hold credentials and sockets."""
 
     def refuse(*_args, **_kwargs):
@@ -56,7 +56,7 @@ def test_pitfall_17_before_the_snapshot_no_client_is_made(environment, monkeypat
     assert bootstrap.application() is bootstrap.application()
 
 
-def test_pitfall_17_a_restore_empties_every_cache(environment, monkeypatch):
+def test_a_restore_empties_every_cache(environment, monkeypatch):
     """After a restore the credentials, the token and the connections are gone."""
     emptied = []
     for owner, method in (
@@ -71,7 +71,7 @@ def test_pitfall_17_a_restore_empties_every_cache(environment, monkeypatch):
     assert set(emptied) == {bootstrap.CredentialsCache, bootstrap.TokenCache, bootstrap.Transport}
 
 
-def test_pitfall_17_restored_environments_differ_in_their_jitter(environment):
+def test_restored_environments_differ_in_their_jitter(environment):
     """Two environments restored from one snapshot do not draw the same random numbers."""
     snapshot = random.getstate()
     draws = []

@@ -119,9 +119,14 @@ def test_the_ground_knows_the_errors_alone(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ORDER)
-def test_nothing_that_ships_knows_the_console(module: str) -> None:
-    """The console, the tests and the benchmarks never ship."""
-    assert not {name.partition(".")[0] for name in imports_of(module)[1]} & {"console", "tests", "bench"}
+def test_function_imports_nothing_from_the_rest_of_the_repository(module: str) -> None:
+    """The command, the sandbox, the tests and the benchmarks are not in the artefact."""
+    assert not {name.partition(".")[0] for name in imports_of(module)[1]} & {
+        "sandbox",
+        "completion_sync_cli",
+        "tests",
+        "bench",
+    }
 
 
 @pytest.mark.parametrize("module", ORDER)

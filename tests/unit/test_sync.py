@@ -353,7 +353,7 @@ def test_identical_completions_in_two_batches_are_sent_twice() -> None:
 # --- FIFO groups --------------------------------------------------------------------------------------------------
 
 
-def test_pitfall_8_group_is_sent_in_order() -> None:
+def test_group_is_sent_in_order() -> None:
     """The messages of one group are sent one after the other in their order, however many threads there are."""
     recorder = FakeRecorder()
     users = [f"user-{number}" for number in range(20)]
@@ -363,7 +363,7 @@ def test_pitfall_8_group_is_sent_in_order() -> None:
     assert recorder.most_in_flight == 1
 
 
-def test_pitfall_8_groups_go_side_by_side() -> None:
+def test_groups_go_side_by_side() -> None:
     """Groups do not wait for one another, and each keeps its own order."""
     # Given: no call of a group ends before the other group's call is in flight too
     barrier = threading.Barrier(2)
@@ -384,7 +384,7 @@ def test_pitfall_8_groups_go_side_by_side() -> None:
     assert [call for call in recorder.calls if call[0] == "b"] == ["b1", "b2"]
 
 
-def test_pitfall_8_groups_of_two_queues_with_one_name_are_two() -> None:
+def test_groups_of_two_queues_with_one_name_are_two() -> None:
     """A group belongs to its queue: the same name in another one is another group."""
     recorder = FakeRecorder(one=DOWN)
     with syncing(recorder) as run:
@@ -399,7 +399,7 @@ def test_pitfall_8_groups_of_two_queues_with_one_name_are_two() -> None:
         pytest.param(OutOfTimeError(), OUT_OF_TIME, id="out of time"),
     ],
 )
-def test_pitfall_8_deferral_holds_the_rest_of_the_group(step: Step, outcome: Deferred) -> None:
+def test_deferral_holds_the_rest_of_the_group(step: Step, outcome: Deferred) -> None:
     """Behind a deferred message the rest of its group is deferred unsent, for as long; other groups go on."""
     # Given
     recorder = FakeRecorder(a2=step)
@@ -418,14 +418,14 @@ def test_pitfall_8_deferral_holds_the_rest_of_the_group(step: Step, outcome: Def
     assert "a4" not in recorder.calls
 
 
-def test_pitfall_8_rejection_does_not_hold_the_group() -> None:
+def test_rejection_does_not_hold_the_group() -> None:
     """A message that will never be recorded does not stand in the way of those behind it."""
     with syncing(FakeRecorder(a1=REFUSED)) as run:
         results = run(message("a1", "a"), invalid("a"), message("a2", "a"))
     assert outcomes(results) == [REFUSED_OUTCOME, Rejected("invalid_message", "body: must be"), CREATED]
 
 
-def test_pitfall_8_invalid_message_behind_a_deferred_one_is_rejected() -> None:
+def test_invalid_message_behind_a_deferred_one_is_rejected() -> None:
     """What holds no completion is rejected wherever it stands: no later delivery would change that."""
     with syncing(FakeRecorder(a1=DOWN)) as run:
         results = run(message("a1", "a"), invalid("a"), message("a2", "a"))

@@ -57,21 +57,21 @@ def variables(stack: Transformed) -> dict[str, Any]:
 # ---- queues
 
 
-def test_pitfall_05_visibility_exceeds_six_timeouts(stack: Transformed) -> None:
+def test_visibility_exceeds_six_timeouts(stack: Transformed) -> None:
     """A message stays hidden for six function timeouts and the longest window that the parameter allows."""
     timeout = stack.properties("CompletionFunction")["Timeout"]
     longest_window = sam_template.raw()["Parameters"]["BatchingWindowSeconds"]["MaxValue"]
     assert stack.properties("SourceQueue")["VisibilityTimeout"] >= 6 * timeout + longest_window
 
 
-def test_pitfall_05_the_dead_letter_queue_is_on_the_queue(stack: Transformed) -> None:
+def test_the_dead_letter_queue_is_on_the_queue(stack: Transformed) -> None:
     """SQS itself moves what used up its receives, and at least five are given."""
     redrive = stack.properties("SourceQueue")["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == arn("DeadLetterQueue")
     assert redrive["maxReceiveCount"] >= 5
 
 
-def test_pitfall_06_maximum_concurrency_bounds_the_queue_and_not_reserved_concurrency(stack: Transformed) -> None:
+def test_maximum_concurrency_bounds_the_queue_and_not_reserved_concurrency(stack: Transformed) -> None:
     """The event source is bounded from 2 to 1000, and no reserved concurrency throttles receives."""
     mapping = stack.one("AWS::Lambda::EventSourceMapping")
     assert 2 <= int(mapping["ScalingConfig"]["MaximumConcurrency"]) <= 1000
@@ -85,7 +85,7 @@ def backoff(stack: Transformed, jitter: float) -> list[float]:
     return [min(cap, base * 2**n) * jitter for n in range(receives)]
 
 
-def test_pitfall_07_an_outage_of_a_day_dead_letters_nothing(stack: Transformed) -> None:
+def test_an_outage_of_a_day_dead_letters_nothing(stack: Transformed) -> None:
     """With the smallest jitter every time, the receives outlast a day of outage, with a third to spare for crashes."""
     waits = backoff(stack, 0.5)
     moments = [0.0, *accumulate(waits[:-1])]  # of each receive; the last one may still succeed
@@ -95,7 +95,7 @@ def test_pitfall_07_an_outage_of_a_day_dead_letters_nothing(stack: Transformed) 
     assert moments[-1] == 167_505
 
 
-def test_pitfall_07_no_message_expires_before_its_receives_are_used_up(stack: Transformed) -> None:
+def test_no_message_expires_before_its_receives_are_used_up(stack: Transformed) -> None:
     """With the largest jitter every time, the receives end within the shortest retention that the parameter allows."""
     shortest = min(sam_template.raw()["Parameters"]["QueueRetentionDays"]["AllowedValues"])
     assert sum(backoff(stack, 1.0)) < shortest * DAY
@@ -111,7 +111,7 @@ def test_the_backoff_is_the_default_of_the_function() -> None:
 
 
 @pytest.mark.parametrize("days", sam_template.raw()["Parameters"]["QueueRetentionDays"]["AllowedValues"])
-def test_pitfall_09_dead_letters_outlive_the_source(days: int) -> None:
+def test_dead_letters_outlive_the_source(days: int) -> None:
     """Whatever retention is chosen, it is what was asked for, and less than the dead-letter queue's 14 days."""
     assert sam_template.raw()["Mappings"]["Days"][str(days)]["Seconds"] == days * DAY
     dead_letters = transformed("defaults").properties("DeadLetterQueue")["MessageRetentionPeriod"]
@@ -163,7 +163,7 @@ def test_what_holds_data_outlives_the_stack(stack: Transformed) -> None:
 # ---- EventBridge, SNS
 
 
-def test_pitfall_12_the_rule_feeds_the_queue_by_default() -> None:
+def test_the_rule_feeds_the_queue_by_default() -> None:
     """Events wait in the queue and not in Lambda's own, which gives up after three tries."""
     (target,) = transformed("defaults").properties("CompletionRule")["Targets"]
     assert target["Arn"] == arn("SourceQueue")
@@ -171,7 +171,7 @@ def test_pitfall_12_the_rule_feeds_the_queue_by_default() -> None:
 
 
 @pytest.mark.parametrize("name", ["direct", "everything"])
-def test_pitfall_12_a_direct_event_is_retried_by_the_queue_and_never_dropped_silently(name: str) -> None:
+def test_a_direct_event_is_retried_by_the_queue_and_never_dropped_silently(name: str) -> None:
     """The direct path has the source queue for deferred events, an on-failure destination and the longest event age."""
     stack = transformed(name)
     assert variables(stack)["RETRY_QUEUE_URL"] == {"Ref": "SourceQueue"}
@@ -182,7 +182,7 @@ def test_pitfall_12_a_direct_event_is_retried_by_the_queue_and_never_dropped_sil
     assert "FifoQueue" not in stack.properties("SourceQueue")
 
 
-def test_pitfall_13_the_rule_has_a_dead_letter_queue(stack: Transformed) -> None:
+def test_the_rule_has_a_dead_letter_queue(stack: Transformed) -> None:
     """What EventBridge cannot deliver within a day is kept."""
     for rule in stack.of_type("AWS::Events::Rule").values():
         (target,) = rule["Targets"]
@@ -190,7 +190,7 @@ def test_pitfall_13_the_rule_has_a_dead_letter_queue(stack: Transformed) -> None
         assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] == DAY
 
 
-def test_pitfall_14_services_send_only_on_behalf_of_our_sources(stack: Transformed) -> None:
+def test_services_send_only_on_behalf_of_our_sources(stack: Transformed) -> None:
     """Each permission for a service names the source's ARN, and every queue and topic refuses plain HTTP."""
     policies = [*stack.of_type("AWS::SQS::QueuePolicy").values(), *stack.of_type("AWS::SNS::TopicPolicy").values()]
     for policy in policies:
@@ -206,7 +206,7 @@ def test_pitfall_14_services_send_only_on_behalf_of_our_sources(stack: Transform
         assert permission["SourceArn"] == arn("CompletionRule")
 
 
-def test_pitfall_14_a_created_key_admits_the_services_that_send() -> None:
+def test_a_created_key_admits_the_services_that_send() -> None:
     """EventBridge, CloudWatch, the topic and the logs may use the key, each for this account's sources only."""
     key = transformed("everything").one("AWS::KMS::Key")
     owner, *services = key["KeyPolicy"]["Statement"]
@@ -386,7 +386,7 @@ def drawn_metrics(stack: Transformed) -> list[tuple[str, ...]]:
     return drawn
 
 
-def test_pitfall_35_every_alarmed_metric_of_ours_is_emitted(stack: Transformed) -> None:
+def test_every_alarmed_metric_of_ours_is_emitted(stack: Transformed) -> None:
     """Same name, same namespace, and the one dimension with the value that the function is given."""
     ours = [
         metric
@@ -404,7 +404,7 @@ def test_pitfall_35_every_alarmed_metric_of_ours_is_emitted(stack: Transformed) 
         assert metric["Dimensions"] == [{"Name": "service", "Value": variables(stack)["POWERTOOLS_SERVICE_NAME"]}]
 
 
-def test_pitfall_35_every_drawn_metric_of_ours_is_emitted(stack: Transformed) -> None:
+def test_every_drawn_metric_of_ours_is_emitted(stack: Transformed) -> None:
     """The dashboard draws what the code emits, and most of it."""
     ours = [metric for metric in drawn_metrics(stack) if metric[0] == NAMESPACE]
     assert {metric[1] for metric in ours} <= set(METRICS)
@@ -413,7 +413,7 @@ def test_pitfall_35_every_drawn_metric_of_ours_is_emitted(stack: Transformed) ->
     assert {metric[1] for metric in ours} >= outcomes | {"AuthFailures", "Throttles", "ApiLatency"}
 
 
-def test_pitfall_35_no_alarm_is_forgotten(stack: Transformed) -> None:
+def test_no_alarm_is_forgotten(stack: Transformed) -> None:
     """Dead letters, age, no success, credentials, throttles, errors; the rule's and the direct path's losses."""
     watched = {(metric["Namespace"], metric["MetricName"]) for metric in alarm_metrics(stack)}
     expected = {

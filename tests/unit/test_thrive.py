@@ -477,13 +477,13 @@ PLAIN = "Thrive answered 422"
         pytest.param("x" * 1000 + CANARY, PLAIN, id="the secret far behind"),
     ],
 )
-def test_pitfall_16_explanation_is_harmless(message: object, detail: str) -> None:
+def test_explanation_is_harmless(message: object, detail: str) -> None:
     """Of Thrive's message people see one short line without credentials, addresses or control characters."""
     assert detail_of(message) == detail
 
 
 @pytest.mark.parametrize("quoted", [CANARY, "token-1", TENANT, f"statement-{CANARY}-1", "ada@learner.example"])
-def test_pitfall_16_credentials_are_not_quoted_in_a_statement_id(quoted: str) -> None:
+def test_credentials_are_not_quoted_in_a_statement_id(quoted: str) -> None:
     """A statementId that quotes the credentials, as a careless proxy might, or an e-mail address, is none."""
     it = world(json_response(201, {"statementId": quoted}))
     assert it.record() == Created(None, 201)
@@ -508,22 +508,22 @@ SECRET, CLIENT = "se/cret +%é", "client/1 2"
         pytest.param("client/1\n2", id="the client id across lines"),
     ],
 )
-def test_pitfall_16_credentials_are_not_explained_in_any_form(message: str) -> None:
+def test_credentials_are_not_explained_in_any_form(message: str) -> None:
     """Credentials are not shown in the forms either in which they travel."""
     assert detail_of(f"bad: {message} in request", clientSecret=SECRET, clientId=CLIENT) == PLAIN
 
 
-def test_pitfall_16_credentials_with_blanks_are_not_explained() -> None:
+def test_credentials_with_blanks_are_not_explained() -> None:
     """Credentials are looked for before blanks are put together, too."""
     assert detail_of("bad: se  cret", clientSecret="se  cret") == PLAIN
 
 
-def test_pitfall_16_address_in_a_url_is_not_explained() -> None:
+def test_address_in_a_url_is_not_explained() -> None:
     """An e-mail address is none to be shown where it is percent-encoded either."""
     assert detail_of("no user?email=ada%40learner.example here") == f"{PLAIN}: no [e-mail] here"
 
 
-def test_pitfall_16_basic_credentials_are_not_explained() -> None:
+def test_basic_credentials_are_not_explained() -> None:
     """A message that quotes the Authorization header of the Basic scheme is not shown."""
     # Given
     it = world(
@@ -536,7 +536,7 @@ def test_pitfall_16_basic_credentials_are_not_explained() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 425, 429, 500, 301, 100])
-def test_pitfall_16_only_a_refusal_is_explained(status: int) -> None:
+def test_only_a_refusal_is_explained(status: int) -> None:
     """No other answer's words are repeated anywhere."""
     it = world(always=json_response(status, {"message": CANARY + " words of Thrive"}))
     assert "words" not in texts_of(it.failure())

@@ -137,7 +137,7 @@ class TestRequest:
             b"&scope=api%2Fread+api%2Fwrite"
         )
 
-    def test_pitfall_24_basic_form_encodes_both_halves_first(self) -> None:
+    def test_basic_form_encodes_both_halves_first(self) -> None:
         """RFC 6749, section 2.3.1: both halves are form-encoded, then joined by a colon, then in Base64."""
         case = FlowCase(token_response())
 
@@ -152,7 +152,7 @@ class TestRequest:
         assert case.request.form == {"grant_type": ["client_credentials"], "scope": ["api/write"]}
 
     @given(VISIBLE, VISIBLE)
-    def test_pitfall_24_a_server_reads_back_what_was_meant(self, client_id: str, client_secret: str) -> None:
+    def test_a_server_reads_back_what_was_meant(self, client_id: str, client_secret: str) -> None:
         """By either method the two halves can be read back, whatever they hold."""
         basic, post = FlowCase(token_response()), FlowCase(token_response())
 
@@ -266,12 +266,12 @@ class TestAnswer:
         assert FlowCase(token_response(value)).fetch().value == value
 
     @pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", "bEaReR"])
-    def test_pitfall_23_the_token_type_is_read_in_any_case(self, token_type: str) -> None:
+    def test_the_token_type_is_read_in_any_case(self, token_type: str) -> None:
         """RFC 6749, section 7.1: the token type's case does not matter."""
         assert FlowCase(token_response(token_type=token_type)).fetch().value == "token-1"
 
     @pytest.mark.parametrize("token_type", [None, "", "mac", "DPoP", "Bearer ", 5, ["Bearer"]], ids=str)
-    def test_pitfall_23_another_token_type_is_a_wrong_set_up(self, token_type: object) -> None:
+    def test_another_token_type_is_a_wrong_set_up(self, token_type: object) -> None:
         """A token that is no bearer token cannot be used, and asking again will not change that."""
         with pytest.raises(AccessError) as raised:
             FlowCase(token_response(token_type=token_type)).fetch()
@@ -280,7 +280,7 @@ class TestAnswer:
         assert str(raised.value) == "the token endpoint answered 200 with a token_type other than Bearer"
 
     @pytest.mark.parametrize("response", UNREADABLE.values(), ids=UNREADABLE)
-    def test_pitfall_23_a_200_without_a_usable_token_is_temporary(self, response: Response) -> None:
+    def test_a_200_without_a_usable_token_is_temporary(self, response: Response) -> None:
         """A proxy's page or half an answer may be gone next time; nothing of it is quoted."""
         with pytest.raises(TemporaryError) as raised:
             FlowCase(response).fetch()
@@ -289,7 +289,7 @@ class TestAnswer:
         assert str(raised.value) == "the token endpoint answered 200 without a readable access_token"
 
     @pytest.mark.parametrize("status", range(100, 600))
-    def test_pitfall_23_every_status_has_its_meaning(self, status: int) -> None:
+    def test_every_status_has_its_meaning(self, status: int) -> None:
         """400 to 499 refuse, save for 408, 425, 429; 500 and above pass; anything else but 200 is no token endpoint."""
         response = Response(status, token_response().body, "7")
         case = FlowCase(response)
@@ -330,7 +330,7 @@ class TestAnswer:
         ],
     )
     @pytest.mark.parametrize("status", [200, 400, 401])
-    def test_pitfall_23_a_known_error_code_is_repeated(self, status: int, code: str) -> None:
+    def test_a_known_error_code_is_repeated(self, status: int, code: str) -> None:
         """The codes of RFC 6749 tell people what to put right, also where they come with a 200."""
         case = FlowCase(json_response(status, {"error": code, "error_description": CANARY}))
 
@@ -345,14 +345,14 @@ class TestAnswer:
 
     @pytest.mark.parametrize("error", [CANARY, "Invalid_Client", "", None, 5, ["invalid_client"], {}], ids=str)
     @pytest.mark.parametrize("status", [200, 400])
-    def test_pitfall_16_any_other_error_text_is_not_repeated(self, status: int, error: object) -> None:
+    def test_any_other_error_text_is_not_repeated(self, status: int, error: object) -> None:
         """What else an ``error`` holds may quote a secret: it is left out."""
         with pytest.raises(AccessError) as raised:
             FlowCase(json_response(status, {"error": error})).fetch()
 
         assert str(raised.value) == f"the token endpoint answered {status}: check the credentials and the scope"
 
-    def test_pitfall_23_an_error_beats_a_token(self) -> None:
+    def test_an_error_beats_a_token(self) -> None:
         """A 200 that holds both an error and a token is a refusal."""
         with pytest.raises(AccessError):
             FlowCase(token_response(error="invalid_scope")).fetch()
@@ -374,7 +374,7 @@ class TestAnswer:
 
         assert raised.value is lost
 
-    def test_pitfall_29_a_date_is_judged_when_the_answer_is_there(self) -> None:
+    def test_a_date_is_judged_when_the_answer_is_there(self) -> None:
         """A Retry-After date counts from the moment of the answer, not of the request."""
 
         def slow(_request: Request) -> Response:
@@ -420,13 +420,13 @@ class TestLifetime:
         ],
         ids=lambda value: str(value)[:12],
     )
-    def test_pitfall_20_expires_in_is_read_strictly(self, expires_in: object, lifetime: float) -> None:
+    def test_expires_in_is_read_strictly(self, expires_in: object, lifetime: float) -> None:
         """Positive numbers count, up to a day; anything else is the short default."""
         result = FlowCase(token_response(expires_in=expires_in)).fetch().lifetime
 
         assert (result, type(result)) == (lifetime, float)
 
-    def test_pitfall_20_null_and_absent_are_alike(self) -> None:
+    def test_null_and_absent_are_alike(self) -> None:
         """A null is as good as nothing."""
         response = json_response(200, {"access_token": "a", "token_type": "bearer", "expires_in": None})
 
@@ -438,7 +438,7 @@ class TestLifetime:
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
         )
     )
-    def test_pitfall_20_no_expires_in_breaks_anything(self, expires_in: object) -> None:
+    def test_no_expires_in_breaks_anything(self, expires_in: object) -> None:
         """Whatever stands there, the token has a lifetime above zero and of a day at most."""
         lifetime = FlowCase(token_response(expires_in=expires_in)).fetch().lifetime
 
@@ -463,9 +463,7 @@ class TestFreshness:
         ],
     )
     @pytest.mark.parametrize("clock", ["both", "wall", "monotonic"])
-    def test_pitfall_19_the_margin_is_exact_to_the_microsecond(
-        self, lifetime: float, margin: float, clock: str
-    ) -> None:
+    def test_the_margin_is_exact_to_the_microsecond(self, lifetime: float, margin: float, clock: str) -> None:
         """A token ends 300 s before its end, or a twelfth of its life if that is less, on whichever clock says so."""
         token = AccessToken("a", SOURCE, lifetime)
 
@@ -480,20 +478,20 @@ class TestFreshness:
         assert not fresh_after(lifetime)
         assert not fresh_after(lifetime * 100)
 
-    def test_pitfall_19_at_the_margin_itself_it_is_over(self) -> None:
+    def test_at_the_margin_itself_it_is_over(self) -> None:
         """A token of 3600 s is given up after 3300 s, not a moment later."""
         token = AccessToken("a", SOURCE, 3600.0)
 
         assert not token.is_fresh(Instant(SOURCE.wall + 3600 - EXPIRY_MARGIN_SECONDS, SOURCE.monotonic))
 
-    def test_pitfall_18_a_wall_clock_that_steps_back_leaves_it_to_the_other(self) -> None:
+    def test_a_wall_clock_that_steps_back_leaves_it_to_the_other(self) -> None:
         """A wall clock set back makes no token younger than the monotonic clock says."""
         token = AccessToken("a", SOURCE, 3600.0)
 
         assert token.is_fresh(Instant(SOURCE.wall - 86_400, SOURCE.monotonic + 3299))
         assert not token.is_fresh(Instant(SOURCE.wall - 86_400, SOURCE.monotonic + 3300))
 
-    def test_pitfall_16_repr_shows_no_token(self) -> None:
+    def test_repr_shows_no_token(self) -> None:
         """What a debugger or a careless log prints has no token in it."""
         assert CANARY not in repr(AccessToken(CANARY, SOURCE, 1.0)) + str(AccessToken(CANARY, SOURCE, 1.0))
 
@@ -513,7 +511,7 @@ class TestCache:
         assert case.fetches == 1
 
     @pytest.mark.parametrize("passing", ["advance", "freeze", "step_wall"])
-    def test_pitfall_18_an_old_token_is_replaced(self, passing: str) -> None:
+    def test_an_old_token_is_replaced(self, passing: str) -> None:
         """Time that passed on either clock ends a token: a frozen environment of two hours cannot hide it."""
         case = CacheCase(always=numbered())
         case.get()
@@ -524,7 +522,7 @@ class TestCache:
         assert case.get().value == "token-2"
         assert case.fetches == 2
 
-    def test_pitfall_18_a_wall_clock_that_steps_back_does_not_keep_it(self) -> None:
+    def test_a_wall_clock_that_steps_back_does_not_keep_it(self) -> None:
         """After a step back the monotonic clock ends the token in time."""
         case = CacheCase(always=numbered())
         case.get()
@@ -536,7 +534,7 @@ class TestCache:
 
         assert case.get().value == "token-2"
 
-    def test_pitfall_18_a_clock_near_zero_is_not_never(self) -> None:
+    def test_a_clock_near_zero_is_not_never(self) -> None:
         """Just after boot, with clocks near zero, the first token is fetched, and only once."""
         case = CacheCase(always=numbered())
         case.clock.step_wall(-case.clock.now().wall)
@@ -547,7 +545,7 @@ class TestCache:
         assert case.get() is first
         assert case.fetches == 1
 
-    def test_pitfall_19_the_life_counts_from_before_the_request(self) -> None:
+    def test_the_life_counts_from_before_the_request(self) -> None:
         """A token endpoint that takes a minute to answer shortens what is left of the token by that."""
 
         def slow(_request: Request) -> Response:
@@ -587,7 +585,7 @@ class TestCache:
         assert case.get(new).value == "token-2"
         assert case.get(old).value == "token-3"
 
-    def test_pitfall_22_invalidate_forgets_the_token_that_was_used(self) -> None:
+    def test_invalidate_forgets_the_token_that_was_used(self) -> None:
         """A refused token is not given again."""
         case = CacheCase(always=numbered())
 
@@ -595,7 +593,7 @@ class TestCache:
 
         assert case.get().value == "token-2"
 
-    def test_pitfall_22_invalidate_spares_a_newer_token(self) -> None:
+    def test_invalidate_spares_a_newer_token(self) -> None:
         """Who comes late with the old token does not take the new one from the others."""
         case = CacheCase(always=numbered())
         old = case.get()
@@ -607,7 +605,7 @@ class TestCache:
         assert case.get() is new
         assert case.fetches == 2
 
-    def test_pitfall_22_tokens_are_told_apart_by_identity(self) -> None:
+    def test_tokens_are_told_apart_by_identity(self) -> None:
         """An endpoint that gives the same token again does not let the old one's refusal hit the new one."""
         case = CacheCase(always=token_response("same"))
         old = case.get()
@@ -630,7 +628,7 @@ class TestCache:
 
         assert case.get().value == "after"
 
-    def test_pitfall_15_a_token_survives_no_failed_renewal(self) -> None:
+    def test_a_token_survives_no_failed_renewal(self) -> None:
         """Once a token is old and the new one is refused, the old one is not given out."""
         case = CacheCase(token_response("old"), REFUSED, token_response("new"))
         case.get()
@@ -650,7 +648,7 @@ class TestFailures:
         [(0.0, 1), (1.0, 1), (59.999, 1), (REFUSAL_SECONDS, 2), (61.0, 2)],
         ids=str,
     )
-    def test_pitfall_23_a_refusal_is_remembered_for_a_minute(self, passed: float, fetches: int) -> None:
+    def test_a_refusal_is_remembered_for_a_minute(self, passed: float, fetches: int) -> None:
         """Refused credentials are not tried again within a minute, only then."""
         case = CacheCase(always=REFUSED)
         first = case.refusal()
@@ -664,7 +662,7 @@ class TestFailures:
         assert (second.reason, second.detail, second.status) == ("unauthorized", REFUSED_TEXT, 401)
 
     @pytest.mark.parametrize("answer", [REFUSED, Response(503, b"")], ids=["refused", "unavailable"])
-    def test_pitfall_16_what_is_remembered_keeps_no_frames(self, answer: Answer) -> None:
+    def test_what_is_remembered_keeps_no_frames(self, answer: Answer) -> None:
         """The error that was raised, with its traceback and all that the frames held, is gone once dealt with."""
         case = CacheCase(always=answer)
         error = weakref.ref(case.refusal())
@@ -675,7 +673,7 @@ class TestFailures:
         assert case.refusal()
 
     @pytest.mark.parametrize("how", ["freeze", "step_back"])
-    def test_pitfall_18_a_refusal_ends_by_either_clock(self, how: str) -> None:
+    def test_a_refusal_ends_by_either_clock(self, how: str) -> None:
         """Neither a freeze nor a wall clock set back keeps a refusal alive."""
         case = CacheCase(REFUSED, token_response())
         case.refusal()
@@ -688,7 +686,7 @@ class TestFailures:
 
         assert case.get().value == "token-1"
 
-    def test_pitfall_18_a_refusal_ends_when_the_wall_clock_steps_back(self) -> None:
+    def test_a_refusal_ends_when_the_wall_clock_steps_back(self) -> None:
         """A freeze and a step back together could stop both clocks: the step alone ends what is remembered."""
         case = CacheCase(REFUSED, token_response())
         case.refusal()
@@ -697,14 +695,14 @@ class TestFailures:
 
         assert case.get().value == "token-1"
 
-    def test_pitfall_23_a_refusal_belongs_to_its_credentials(self) -> None:
+    def test_a_refusal_belongs_to_its_credentials(self) -> None:
         """Other credentials are tried at once: the secret may have been put right."""
         case = CacheCase(REFUSED, token_response("good"))
         case.refusal(credentials())
 
         assert case.get(credentials(clientSecret=OTHER)).value == "good"
 
-    def test_pitfall_23_a_success_ends_a_refusal(self) -> None:
+    def test_a_success_ends_a_refusal(self) -> None:
         """Once other credentials have succeeded, the first ones are asked about anew, not from memory."""
         case = CacheCase(REFUSED, token_response("good"), token_response("again"))
         case.refusal(credentials())
@@ -712,7 +710,7 @@ class TestFailures:
 
         assert case.get(credentials()).value == "again"
 
-    def test_pitfall_23_a_misconfiguration_is_remembered_as_well(self) -> None:
+    def test_a_misconfiguration_is_remembered_as_well(self) -> None:
         """A redirect will be there the next time too."""
         case = CacheCase(always=Response(302, b""))
 
@@ -720,7 +718,7 @@ class TestFailures:
 
         assert case.fetches == 1
 
-    def test_pitfall_23_a_bad_credential_and_a_batch_make_one_call(self) -> None:
+    def test_a_bad_credential_and_a_batch_make_one_call(self) -> None:
         """Ten threads with refused credentials make one token call, and each gets an error of its own."""
         case = CacheCase(always=REFUSED)
 
@@ -731,7 +729,7 @@ class TestFailures:
         assert len({id(result) for result in results}) == 10
 
     @pytest.mark.parametrize("status", sorted(TEMPORARY))
-    def test_pitfall_23_a_temporary_failure_is_tried_three_times(self, status: int) -> None:
+    def test_a_temporary_failure_is_tried_three_times(self, status: int) -> None:
         """Throttled or unavailable: three attempts, then the batch is deferred, for it is not one call that failed."""
         case = CacheCase(always=Response(status, b"", None))
 
@@ -745,7 +743,7 @@ class TestFailures:
         assert error.__suppress_context__
 
     @pytest.mark.parametrize("failures", [1, 2])
-    def test_pitfall_23_a_temporary_failure_may_pass(self, failures: int) -> None:
+    def test_a_temporary_failure_may_pass(self, failures: int) -> None:
         """A second or third attempt that works gives the token."""
         case = CacheCase(*[Response(503, b"")] * failures, token_response("late"))
 
@@ -753,14 +751,14 @@ class TestFailures:
 
         assert case.transport.unused == 0
 
-    def test_pitfall_23_a_lost_connection_is_tried_three_times(self) -> None:
+    def test_a_lost_connection_is_tried_three_times(self) -> None:
         """No answer at all is as temporary as a 503."""
         case = CacheCase(always=TemporaryError("unavailable", "no answer in time"))
 
         assert str(case.refusal()) == "no token: no answer in time"
         assert case.fetches == 3
 
-    def test_pitfall_29_a_long_retry_after_is_handed_on(self) -> None:
+    def test_a_long_retry_after_is_handed_on(self) -> None:
         """A wait that cannot be afforded ends the attempts and reaches the queue."""
         case = CacheCase(always=Response(429, b"", "120"))
 
@@ -773,7 +771,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("passed", "fetches"), [(0.0, 3), (0.999, 3), (SHARED_FAILURE_SECONDS, 4), (5.0, 4)], ids=str
     )
-    def test_pitfall_23_a_temporary_failure_is_shared_for_a_second(self, passed: float, fetches: int) -> None:
+    def test_a_temporary_failure_is_shared_for_a_second(self, passed: float, fetches: int) -> None:
         """Threads that queued up share the failure; a second later it is tried anew."""
         case = CacheCase(*[Response(503, b"")] * 3, token_response("later"))
         case.refusal()
@@ -786,7 +784,7 @@ class TestFailures:
 
         assert case.fetches == fetches
 
-    def test_pitfall_23_many_threads_share_a_temporary_failure(self) -> None:
+    def test_many_threads_share_a_temporary_failure(self) -> None:
         """An outage of the token endpoint costs a batch three calls, not three for each message."""
         case = CacheCase(always=Response(503, b""))
 
@@ -857,7 +855,7 @@ class TestFailures:
         ],
         ids=["401", "400", "200-error", "200-type", "200-token", "200-junk", "503", "302", "lost"],
     )
-    def test_pitfall_16_no_failure_shows_a_secret_or_an_answer(self, response: Answer) -> None:
+    def test_no_failure_shows_a_secret_or_an_answer(self, response: Answer) -> None:
         """Neither the client secret nor anything of the answer's body is in the error or its chain."""
         error = CacheCase(always=response).refusal()
 
@@ -867,7 +865,7 @@ class TestFailures:
 class TestThreads:
     """Many threads at once."""
 
-    def test_pitfall_21_many_threads_make_one_fetch(self) -> None:
+    def test_many_threads_make_one_fetch(self) -> None:
         """Threads that come together without a token share one request."""
         case = CacheCase(always=numbered())
 
@@ -876,7 +874,7 @@ class TestThreads:
         assert case.fetches == 1
         assert all(result is results[0] for result in results)
 
-    def test_pitfall_21_threads_wait_for_a_slow_fetch(self) -> None:
+    def test_threads_wait_for_a_slow_fetch(self) -> None:
         """While one thread fetches, a second waits for it and sends nothing."""
         sending, go_on = threading.Event(), threading.Event()
 
@@ -899,7 +897,7 @@ class TestThreads:
         assert len(results) == 2
         assert case.fetches == 1
 
-    def test_pitfall_22_a_refusal_for_all_makes_one_fetch(self) -> None:
+    def test_a_refusal_for_all_makes_one_fetch(self) -> None:
         """Sixteen threads whose common token was refused invalidate it and share one new token."""
         case = CacheCase(always=numbered())
         old = case.get()

@@ -1,0 +1,152 @@
+"""What `sam local` talks to: a stand-in Thrive API and an AWS emulator, listening where a container reaches them.
+
+samconfig.toml and sandbox/sam_local/env.json tell the function in the container where they are, and the names that are
+made here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import click
+
+from sandbox.pipeline.emulator import ACCESS, ROOT, EmulatorMissingError, running_emulator
+from sandbox.pipeline.processes import LOOPBACK, StartError
+from sandbox.pipeline.rig import LOGICAL_ID, secret_of
+from sandbox.thrive_api import StandIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandbox.pipeline.emulator import Emulator
+
+# What samconfig.toml says.
+THRIVE_PORT, AWS_PORT = 8700, 4566
+CONTAINERS_NAME_FOR_US = "host.docker.internal"
+
+_VARIABLES = ROOT / "sandbox" / "sam_local" / "env.json"
+# Docker's answer about its default bridge takes some 30 ms.
+_DOCKER_SECONDS = 20
+
+
+class NoDockerError(RuntimeError):
+    """Docker does not answer."""
+
+
+class PortTakenError(RuntimeError):
+    """Something else listens there; the text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The two running services, and how the template's parameters name them."""
+
+    api: StandIn
+    emulator: Emulator
+
+    @property
+    def parameter_overrides(self) -> list[str]:
+        """What `sam local` needs after `--parameter-overrides` when the ports are not those of samconfig.toml."""
+        _, _, aws_port = self.emulator.url.rpartition(":")
+        host = f"http://{CONTAINERS_NAME_FOR_US}"
+        return [f"ThriveBaseUrl={host}:{self.api.port}", f"AwsEndpointUrl={host}:{aws_port}"]
+
+
+@contextmanager
+def running_neighbours(folder: Path, *, thrive_port: int = 0, aws_port: int = 0) -> Iterator[Neighbours]:
+    """Run both for as long as the block lasts; port 0 takes a free one. The emulator's log and state go to `folder`.
+
+    :raises NoDockerError: Docker does not answer, so there is no address to listen on.
+    :raises PortTakenError: one of the ports is in use.
+    :raises EmulatorMissingError, StartError: the emulator is not installed or did not come up.
+    """
+    host = container_facing_address()
+    for port in (thrive_port, aws_port):
+        if not _can_listen(host, port):
+            raise PortTakenError(f"something else listens on {host}:{port}")
+    api = StandIn(host=host, port=thrive_port)
+    with api.running(), running_emulator(folder, host, aws_port) as emulator:
+        _furnish(emulator.url, secret_of(api))
+        yield Neighbours(api, emulator)
+
+
+def container_facing_address() -> str:
+    """Return the address of this machine that a container reaches as host.docker.internal, and the outside does not.
+
+    With Docker Engine that is its bridge's; Docker Desktop, whose bridge is inside a virtual machine, leads to
+    loopback.
+
+    :raises NoDockerError: Docker does not answer.
+    """
+    question = ["docker", "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"]
+    try:
+        answer = subprocess.run(question, capture_output=True, check=True, text=True, timeout=_DOCKER_SECONDS)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        raise NoDockerError("Docker does not answer: start it, or see sandbox/sam_local/prepare") from None
+    for bridge in json.loads(answer.stdout) or []:
+        # Older engines name the gateway only when it was chosen by hand; it is the first address then.
+        address = bridge.get("Gateway") or str(next(ipaddress.ip_network(bridge["Subnet"]).hosts()))
+        if ":" not in address and _can_listen(address, 0):
+            return str(address)
+    return LOOPBACK
+
+
+def _can_listen(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _furnish(url: str, secret: dict[str, str]) -> None:
+    """Make the secret and the dead-letter queue that env.json names.
+
+    In every Region: the emulator keeps them apart, and `sam local` takes the one of the person's own AWS profile.
+    """
+    variables = json.loads(_VARIABLES.read_text())[LOGICAL_ID]
+    queue = variables["DEAD_LETTER_QUEUE_URL"].rpartition("/")[2]
+    # One session reads botocore's files once.
+    session = boto3.session.Session(ACCESS["AWS_ACCESS_KEY_ID"], ACCESS["AWS_SECRET_ACCESS_KEY"])
+    for region in session.get_available_regions("sqs"):
+        secrets = session.client("secretsmanager", region_name=region, endpoint_url=url)
+        secrets.create_secret(Name=variables["THRIVE_SECRET_ID"], SecretString=json.dumps(secret))
+        session.client("sqs", region_name=region, endpoint_url=url).create_queue(QueueName=queue)
+
+
+@click.command("sam-local")
+@click.option("--thrive-port", default=THRIVE_PORT, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--aws-port", default=AWS_PORT, show_default=True, type=click.IntRange(0, 65535))
+def sam_local(thrive_port: int, aws_port: int) -> None:
+    """Run what `sam local` talks to, until interrupted: a stand-in Thrive API and an AWS emulator.
+
+    With the default ports `sam local invoke` needs no options; with others it needs the ones that are printed.
+    """
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    options = ""
+    with tempfile.TemporaryDirectory(prefix="sam-local-") as folder:
+        try:
+            with running_neighbours(Path(folder), thrive_port=thrive_port, aws_port=aws_port) as neighbours:
+                if (thrive_port, aws_port) != (THRIVE_PORT, AWS_PORT):
+                    options = f" --parameter-overrides {' '.join(neighbours.parameter_overrides)}"
+                click.echo(f"stand-in Thrive API: {neighbours.api.url}/_stand-in/ledger shows what it has recorded")
+                click.echo(f"AWS emulator:        {neighbours.emulator.url}")
+                click.echo(f"Ready. In another terminal: sam local invoke -e events/sqs-plain.json{options}")
+                stopped.wait()
+        except (EmulatorMissingError, NoDockerError, PortTakenError, StartError) as failure:
+            raise click.ClickException(str(failure)) from None
