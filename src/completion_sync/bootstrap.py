@@ -1,7 +1,7 @@
 """The composition root: builds the objects of one execution environment, once, from its settings.
 
-Nothing is built at import. boto3 clients and connections are made on first use, so that a path that needs none pays for
-none.
+Nothing is built at import. boto3 clients and connections are created on first use, so that a path that needs none does
+not pay for any.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .authorization import Authorizer
+from .clock import Clock, SystemClock
+from .connections import connection_pool
 from .credentials import CredentialsCache
+from .errors import SettingError
 from .observability import Telemetry
+from .pressure import Pressure
 from .queues import Queues
-from .retry import Backoff, Clock, RetryPolicy, SystemClock
+from .retry import Backoff, RetryPolicy
 from .settings import WEBHOOK_SCOPE, Settings
 from .sync import CompletionSync
 from .thrive import ThriveClient
 from .tokens import ClientCredentialsFlow, TokenCache
-from .transport import Transport, connection_pool
+from .transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,11 +38,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# How many calls to SQS are made side by side.
+REPORTERS = 10
+
 
 class Lazy(Generic[T]):
-    """Makes a thing when it is first asked for, once, whichever thread asks."""
+    """A value that is created once, on first use, by whichever thread needs it first."""
 
-    # One lock for all: boto3's sessions are not safe to build clients from in two threads at once.
+    # One lock for all: boto3's default session is not safe to create clients from in two threads at once.
     _lock = threading.RLock()
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -46,7 +53,7 @@ class Lazy(Generic[T]):
         self._made: list[T] = []
 
     def __call__(self) -> T:
-        """Give it."""
+        """Return the value, creating it on first use."""
         if not self._made:
             with self._lock:
                 if not self._made:
@@ -64,6 +71,7 @@ class Application:
     telemetry: Telemetry
     clock: Clock
     executor: Callable[[], Executor]
+    reporters: Callable[[], Executor]
     reset: Callable[[], None]
 
 
@@ -77,20 +85,25 @@ def build(
 ) -> Application:
     """Build the object graph; the keyword arguments are for tests."""
     clock = clock or SystemClock()
-    telemetry = Telemetry(settings.service, settings.metrics_namespace)
+    telemetry = _telemetry(settings)
     retry = RetryPolicy(clock)
     executor = Lazy[Executor](lambda: ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="record"))
+    # Threads of their own for the calls to SQS: calls to Thrive that hang must not keep them waiting.
+    reporters = Lazy[Executor](lambda: ThreadPoolExecutor(REPORTERS, thread_name_prefix="report"))
+    completions = Pressure("completions", clock, telemetry.count, telemetry.notice)
+    token_requests = Pressure("tokens", clock, telemetry.count, telemetry.notice, subjects_of_an_outage=1)
     transport = _transport(settings.public_api, settings, Lazy(ssl_context), clock)
     credentials = CredentialsCache(
         settings.secret_id, secrets or Lazy(_secrets_client), settings.secret_max_age_seconds, clock, telemetry.count
     )
     flow = ClientCredentialsFlow(transport, settings.scope, settings.request_timeout_seconds, clock, telemetry.count)
-    tokens = TokenCache(flow, retry, clock)
+    tokens = TokenCache(flow, retry, token_requests, clock)
     client = ThriveClient(
         transport,
         Authorizer(credentials, tokens, telemetry.count),
         settings.request_timeout_seconds,
         clock,
+        completions.answered,
         telemetry.count,
         telemetry.observe_latency,
     )
@@ -99,36 +112,47 @@ def build(
         credentials.clear()
         tokens.clear()
         transport.close()
+        completions.reset()
+        token_requests.reset()
 
     return Application(
-        sync=CompletionSync(client, retry, executor, clock, telemetry.unexpected),
+        sync=CompletionSync(client, retry, completions, executor, clock, telemetry.count, telemetry.unexpected),
         queues=Queues(
             sqs or Lazy(_sqs_client),
             settings.dead_letter_queue_url,
             settings.retry_queue_url,
             clock,
-            telemetry.problem,
+            telemetry.notice,
         ),
         backoff=Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds),
         telemetry=telemetry,
         clock=clock,
         executor=executor,
+        reporters=reporters,
         reset=reset,
     )
 
 
 def webhook_token_flow(settings: Settings, clock: Clock, count: Callable[[str], None]) -> ClientCredentialsFlow:
-    """Build what asks the user API host for a token with the scope ``api/webhooks``."""
+    """Build the flow that requests a token with the scope ``api/webhooks`` from the user API host."""
     transport = _transport(settings.user_api, settings, Lazy(ssl.create_default_context), clock)
     return ClientCredentialsFlow(transport, WEBHOOK_SCOPE, settings.request_timeout_seconds, clock, count)
 
 
+def _telemetry(settings: Settings) -> Telemetry:
+    try:
+        return Telemetry(settings.service, settings.metrics_namespace, settings.log_level)
+    except Exception:  # noqa: BLE001 - Powertools reads further variables, and its errors quote their values
+        error = SettingError("POWERTOOLS_*", "one of these variables has a value that Powertools does not accept")
+    raise error
+
+
 def _transport(base_url: str, settings: Settings, ssl_context: Callable[[], ssl.SSLContext], clock: Clock) -> Transport:
-    return Transport(lambda: connection_pool(base_url, settings.max_concurrency, ssl_context), clock)
+    return Transport(lambda: connection_pool(base_url, settings.max_concurrency, ssl_context, clock))
 
 
 def _secrets_client() -> SecretsManagerClient:
-    import boto3  # noqa: PLC0415 - a tenth of a second that an environment without a cold path need not pay
+    import boto3  # noqa: PLC0415 - a tenth of a second, only for those who need a client
 
     return boto3.client("secretsmanager", config=_client_config())
 
@@ -148,7 +172,7 @@ def _client_config() -> Config:
 
 @functools.cache
 def application() -> Application:
-    """Give this execution environment's application; built on the first call.
+    """Return this execution environment's application, built on the first call.
 
     :raises SettingError: a variable is missing or has a bad value.
     """

@@ -1,4 +1,4 @@
-"""The completion: who finished what, and when. Parsed strictly, so that a repeat is the same request byte for byte."""
+"""The completion: who finished what, and when. Parsed strictly, so that a retry sends the same bytes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 MAX_ID_LENGTH = 256
 
-# ISO 8601, extended or basic; RFC 3339 (section 5.6) also allows a space and small letters. Seconds may be left out.
-# The standard library's own parser accepts more and differs between Python versions, which would make one message valid
-# on one runtime and refused on the next.
+# ISO 8601, extended or basic; RFC 3339 (section 5.6) also allows a space and lower-case letters. Seconds are optional.
+# The standard library's parser accepts more, and differs between Python versions: a message would be valid on one
+# runtime and rejected on the next.
 _TIMESTAMP = re.compile(
     r"(?P<year>\d{4})(?P<dash>-?)(?P<month>\d{2})(?P=dash)(?P<day>\d{2})"
     r"[Tt ]"
@@ -46,9 +46,9 @@ class Completion:
 
     @classmethod
     def parse(cls, fields: Mapping[str, object], *, envelope_time: object = None) -> Completion:
-        """Read ``userId``, ``contentId`` and ``completedAt``; unknown fields are ignored.
+        """Parse ``userId``, ``contentId`` and ``completedAt``; unknown fields are ignored.
 
-        :param envelope_time: the ``time`` of an EventBridge envelope; it stands in where ``completedAt`` is absent.
+        :param envelope_time: the ``time`` of an EventBridge envelope, used if ``completedAt`` is absent.
         :raises InvalidMessageError: names the field and what is allowed.
         """
         if "completedAt" in fields or envelope_time is None:
@@ -62,7 +62,7 @@ class Completion:
         )
 
     def to_json(self) -> bytes:
-        """Give the body of ``POST /rest/v1/learning/completions``: the same bytes for the same completion, always."""
+        """Return the body of ``POST /rest/v1/learning/completions``: always the same bytes for the same completion."""
         fields = {"userId": self.user_id, "contentId": self.content_id, "completedAt": self.completed_at}
         return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
@@ -71,7 +71,7 @@ def _identifier(fields: Mapping[str, object], field: str) -> str:
     value = fields.get(field)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
         raise InvalidMessageError(f"{field}: {_ID_ALLOWED}")
-    # Letters and digits, the usual case, need no look at each character.
+    # The usual case, letters and digits, needs no look at each character.
     if not (value.isascii() and value.isalnum()) and any(
         unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in value
     ):
@@ -80,7 +80,7 @@ def _identifier(fields: Mapping[str, object], field: str) -> str:
 
 
 def utc_timestamp(value: object, *, field: str) -> str:
-    """Turn an ISO 8601 date and time into ``YYYY-MM-DDTHH:MM:SS.sssZ`` in UTC; digits beyond milliseconds are cut off.
+    """Convert an ISO 8601 date and time to ``YYYY-MM-DDTHH:MM:SS.sssZ`` in UTC; digits beyond milliseconds are cut off.
 
     :raises InvalidMessageError: not a string, no such date, or no UTC offset: a naive time is ambiguous.
     """
@@ -115,5 +115,5 @@ def _offset(match: re.Match[str]) -> timezone:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """Give ``YYYY-MM-DDTHH:MM:SS.sssZ`` for an aware moment in UTC."""
+    """Return an aware moment in UTC as ``YYYY-MM-DDTHH:MM:SS.sssZ``."""
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -1,8 +1,7 @@
-"""The error tree: what can go wrong, in the words of this package.
+"""The exceptions of this package.
 
-Functions below :mod:`completion_sync.sync` raise from this tree and nothing else; ``sync`` turns each error into an
-outcome, so that nothing is raised for an SQS event but :class:`SettingError`. The texts are ours: never a library's own
-text, which may quote a header or a body.
+The modules below :mod:`completion_sync.sync` raise nothing else. ``sync`` turns each of them into an outcome, so an SQS
+event raises only :class:`SettingError`. The texts are our own: a library's text may quote a header or a body.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ RejectionReason = Literal["invalid_message", "refused"]
 
 
 class CompletionSyncError(Exception):
-    """The root of the tree."""
+    """The base of all exceptions of this package."""
 
 
 class SettingError(CompletionSyncError):
@@ -30,17 +29,17 @@ class UnsupportedEventError(CompletionSyncError):
 
 
 class EventNotRecordedError(CompletionSyncError):
-    """A direct EventBridge event is neither recorded nor handed to a queue: Lambda must try it again."""
+    """A direct EventBridge event is neither recorded nor in a queue: Lambda must retry it."""
 
 
 class InvalidMessageError(CompletionSyncError):
-    """A message holds no completion; the text names the field and what is allowed, never the value."""
+    """A message does not hold a completion; the text names the field and what is allowed, never the value."""
 
 
 class CallError(CompletionSyncError):
-    """A call did not end in a record.
+    """A completion was not recorded.
 
-    ``detail`` is for people and holds no secret; ``status`` is the HTTP status, or None where none arrived.
+    ``detail`` is for people and holds no secret; ``status`` is the HTTP status, or None if there was none.
     """
 
     def __init__(self, detail: str, *, status: int | None = None) -> None:
@@ -50,11 +49,11 @@ class CallError(CompletionSyncError):
 
 
 class RefusedError(CallError):
-    """Thrive refuses this message, and would refuse it again."""
+    """Thrive refuses this completion, and would refuse it again."""
 
 
 class DeferralError(CallError):
-    """This message cannot be recorded now; a later delivery may be. ``retry_after`` is in seconds."""
+    """This completion cannot be recorded now, but perhaps at a later delivery. ``retry_after`` is in seconds."""
 
     def __init__(
         self,
@@ -69,18 +68,29 @@ class DeferralError(CallError):
         self.retry_after = retry_after
 
 
+class HeldError(DeferralError):
+    """No call was made: a pause or an outage holds it back."""
+
+
 class TemporaryError(DeferralError):
     """This one call failed in a way that may pass: throttled, unavailable, unreadable, lost, timed out."""
 
 
-class AccessError(DeferralError):
-    """No message at all can be sent now: no credentials, no token, no permission, or a wrong set-up.
+class ForbiddenError(DeferralError):
+    """Thrive answered 403. Perhaps it forbids this completion only, perhaps the credentials lack the scope."""
 
-    It is not the message's fault, and the rest of the batch would meet the same: it is deferred without a call.
+    def __init__(self, detail: str) -> None:
+        super().__init__("unauthorized", detail, status=403)
+
+
+class AccessError(DeferralError):
+    """No completion can be sent now: no credentials, no token, or a wrong configuration.
+
+    It is not the message's fault, and the rest of the batch would meet the same, so it is deferred without a call.
     """
 
-    def again(self) -> AccessError:
-        """Make an equal error, to be kept or raised elsewhere: this one holds a traceback, with all its frames."""
+    def copy(self) -> AccessError:
+        """Return an equal error that holds no traceback, to keep it or to raise it elsewhere."""
         return AccessError(self.reason, self.detail, status=self.status, retry_after=self.retry_after)
 
 

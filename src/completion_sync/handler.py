@@ -1,7 +1,7 @@
-"""The Lambda function's way in: tells the shape of the event, hands it on, and answers.
+"""The Lambda handler: recognises the shape of the event, passes it on, and answers.
 
-What leaves the queue is decided in one place: a message is acknowledged when Thrive has answered for it, or when it
-stands in the dead-letter queue, and never otherwise.
+This is the one place that decides what leaves the queue: a message is acknowledged when Thrive has answered for it or
+when it is in the dead-letter queue, and never otherwise.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import bootstrap, events, snapstart
+from .clock import Deadline, elapsed
 from .errors import EventNotRecordedError
 from .outcomes import Created, Deferred, Existing, Rejected
 from .queues import Postponed
-from .retry import Deadline, elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from .bootstrap import Application
+    from .clock import Instant
     from .events import Message
-    from .retry import Instant
     from .sync import Result
 
 T = TypeVar("T")
 
-# Kept back from the function's time: what is left after the last call to Thrive is for logs and the calls to SQS, and
-# what is left after these is for the answer. Shares of the whole: a timeout may be three seconds or fifteen minutes.
+# Reserved out of the invocation's time: for logs and the calls to SQS, after the last call to Thrive, and then for the
+# answer. Shares of the whole, as a timeout may be three seconds or fifteen minutes.
 _REPORT_SHARE, _REPORT_MAX_SECONDS, _REPORT_SECONDS_PER_MESSAGE = 0.2, 6.0, 0.001
 _ANSWER_SHARE, _ANSWER_MAX_SECONDS = 0.05, 0.5
 
@@ -38,13 +38,13 @@ snapstart.register()
 
 
 def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
-    """Record what a batch of SQS records or an EventBridge event holds.
+    """Record the completions in a batch of SQS records or in an EventBridge event.
 
-    :returns: for SQS ``{"batchItemFailures": [{"itemIdentifier": messageId}, …]}``; for EventBridge
-        ``{"outcome", "statementId"?, "reason"?, "detail"?}``.
-    :raises SettingError: a variable is missing or has a bad value; nothing else is ever raised for SQS.
-    :raises EventNotRecordedError: a direct EventBridge event stands neither in Thrive nor in a queue.
-    :raises UnsupportedEventError: the event is neither.
+    :returns: for SQS a partial batch response, ``{"batchItemFailures": [{"itemIdentifier": messageId}, …]}``; for
+        EventBridge ``{"outcome", "statementId"?, "reason"?, "detail"?}``.
+    :raises SettingError: a variable is missing or has a bad value. Nothing else is ever raised for SQS.
+    :raises EventNotRecordedError: a direct EventBridge event is neither in Thrive nor in a queue.
+    :raises UnsupportedEventError: the event is neither of the two.
     """
     application = bootstrap.application()
     application.telemetry.begin(context.aws_request_id)
@@ -57,7 +57,7 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
 
 
 def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]]], seconds: float) -> dict[str, Any]:
-    """Answer with a partial batch response: Lambda deletes what is not named in it, and SQS delivers the rest again."""
+    """Return the partial batch response: Lambda deletes what it does not name, and SQS delivers the rest again."""
     began = application.clock.now()
     answer_by = _answer_deadline(application, seconds)
     unsettled = [record["messageId"] for record in event["Records"]]
@@ -71,7 +71,7 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
         dead_lettered = _dispose(application, pairs, began, answer_by)
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, dead_lettered)]
         application.telemetry.end(results, reported=len(unsettled))
-    except Exception as error:  # noqa: BLE001 - raising would send the whole batch again, healthy messages and all
+    except Exception as error:  # noqa: BLE001 - raising would return the whole batch to the queue, healthy messages too
         application.telemetry.unexpected(error)
     return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in dict.fromkeys(unsettled)]}
 
@@ -88,9 +88,9 @@ def _dispose(
     began: Instant,
     answer_by: Deadline,
 ) -> set[str]:
-    """Dead-letter what was rejected and put off what was deferred, as far as time allows.
+    """Dead-letter what was rejected and postpone what was deferred, as far as time allows.
 
-    :returns: the ids of the messages that stand in the dead-letter queue.
+    :returns: the ids of the messages that are in the dead-letter queue.
     """
     rejected: list[tuple[Message, Rejected]] = []
     postponed: list[Postponed] = []
@@ -109,19 +109,19 @@ def _dispose(
 
 
 def _in_time(application: Application, calls: Sequence[Callable[[], T]], answer_by: Deadline) -> list[T]:
-    """Make calls to SQS side by side and give what those returned that ended in time.
+    """Make calls to SQS side by side, and return the results of those that ended in time.
 
-    A call that hangs must not take the answer with it: what is not known to be done is reported, or raised.
+    A call that hangs must not delay the answer: what is not known to be done is reported, or raised.
     """
-    executor = application.executor()
+    executor = application.reporters()
     done, late = wait([executor.submit(call) for call in calls], timeout=answer_by.remaining())
-    for future in late:  # one that has not begun must not begin in a later invocation
+    for future in late:  # a call that has not begun must not begin in a later invocation
         future.cancel()
     return [future.result() for future in done]
 
 
 def _handle_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Answer for one event that invoked the function directly; Lambda tries it again twice where this raises."""
+    """Return the answer for an event that invoked the function directly. If this raises, Lambda retries it twice."""
     try:
         return _record_event(application, event, seconds)
     except EventNotRecordedError:
@@ -129,7 +129,7 @@ def _handle_event(application: Application, event: dict[str, Any], seconds: floa
     except Exception as error:  # noqa: BLE001 - Lambda would log its text, which may quote anything
         application.telemetry.unexpected(error)
         defect = type(error).__name__
-    # Outside of the handler above: not even as its context does the text go on.
+    # Raised outside `except`, so that the original is not attached as `__context__`.
     raise EventNotRecordedError(f"unexpected {defect} in this function")
 
 
@@ -148,7 +148,7 @@ def _record_event(application: Application, event: dict[str, Any], seconds: floa
     application.telemetry.message(message, result)
     application.telemetry.end(results, reported=0 if settled else 1)
     if not settled:
-        # Lambda logs this text: the outcome's detail, which may hold Thrive's own words, stays out of it.
+        # Lambda logs this text, so it leaves out the detail, which may hold Thrive's own words.
         raise EventNotRecordedError(f"{outcome.name}: {outcome.reason}")
     answer = {
         "outcome": outcome.name,

@@ -1,8 +1,9 @@
-"""Settings: the only reader of the environment. A bad value fails at start, with the variable's name."""
+"""Settings, the only reader of the environment. A bad value fails at start, with the variable's name."""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Where Thrive answers: REST and its tokens on the public API, webhook tokens on the user API."""
+    """Thrive's hosts: the public API for REST and its tokens, the user API for webhook tokens."""
 
     public_api: str
     user_api: str
@@ -36,15 +37,15 @@ _NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 # RFC 6749, section 3.3: scope-token.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
-# Docker's own default bridge, docker0; further networks of Docker's overlap with those of companies.
+# Docker's default bridge, docker0. Its other networks overlap with those of companies.
 _DOCKER_BRIDGE = ipaddress.ip_network("172.17.0.0/16")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The configuration of one execution environment; the README's table gives each variable's meaning.
+    """The configuration of one execution environment; docs/configuration.md gives each variable's meaning.
 
-    ``public_api`` and ``user_api`` are base URLs without a trailing slash; the seconds are seconds.
+    ``public_api`` and ``user_api`` are base URLs without a trailing slash.
     """
 
     secret_id: str
@@ -60,10 +61,11 @@ class Settings:
     backoff_cap_seconds: float
     service: str
     metrics_namespace: str
+    log_level: str
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read and check every variable. An empty one counts as absent, save for ``THRIVE_SCOPE``.
+        """Read and validate every variable. An empty one counts as absent, except for ``THRIVE_SCOPE``.
 
         :raises SettingError: names the variable and what is allowed.
         """
@@ -82,6 +84,7 @@ class Settings:
             backoff_cap_seconds=_number(env, "BACKOFF_CAP_SECONDS", 3600, 0, 43_200),
             service=_optional(env, "POWERTOOLS_SERVICE_NAME") or "thrive-completion-sync",
             metrics_namespace=_optional(env, "POWERTOOLS_METRICS_NAMESPACE") or "ThriveCompletionSync",
+            log_level=_log_level(env),
         )
 
 
@@ -115,6 +118,13 @@ def _scope(env: Mapping[str, str]) -> str:
     if scope == "" or _SCOPE.fullmatch(scope):
         return scope
     raise SettingError("THRIVE_SCOPE", "must be scopes separated by single spaces, such as api/write, or empty")
+
+
+def _log_level(env: Mapping[str, str]) -> str:
+    level = (_optional(env, "POWERTOOLS_LOG_LEVEL") or "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise SettingError("POWERTOOLS_LOG_LEVEL", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return level
 
 
 def _hosts(env: Mapping[str, str]) -> Hosts:

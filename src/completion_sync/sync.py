@@ -1,4 +1,4 @@
-"""The heart: one completion becomes one outcome, and a batch becomes one outcome for each message.
+"""The batch engine: a batch of messages becomes one outcome for each.
 
 Here, and only here, errors become outcomes.
 """
@@ -6,36 +6,36 @@ Here, and only here, errors become outcomes.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
+from .clock import Clock, Deadline, elapsed
 from .errors import (
     AccessError,
     CallError,
     CompletionSyncError,
     DeferralError,
+    ForbiddenError,
+    HeldError,
     InvalidMessageError,
     OutOfTimeError,
     RefusedError,
 )
 from .outcomes import Created, Deferred, Existing, Outcome, Rejected
-from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, RetryPolicy, elapsed
+from .pressure import MIN_ATTEMPT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from .completion import Completion
     from .events import Message
-
-
-# Indices of messages, and what they hold.
-_Lane: TypeAlias = "list[tuple[int, Completion]]"
+    from .pressure import Pressure
+    from .retry import RetryPolicy
 
 
 class Recorder(Protocol):
-    """What records one completion; :class:`completion_sync.thrive.ThriveClient` does."""
+    """What records one completion: :class:`completion_sync.thrive.ThriveClient`."""
 
     def record(self, completion: Completion, deadline: Deadline) -> Created | Existing:
         """Record it, or raise a :class:`~completion_sync.errors.CallError`."""
@@ -44,11 +44,24 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one message ended, after how many attempts of ours (0: none was made), in how many milliseconds."""
+    """The outcome of one message, after how many attempts (0: none was made), in how many milliseconds."""
 
     outcome: Outcome
     attempts: int = 0
     duration_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Messages that go one after the other: a FIFO group, or identical completions.
+
+    ``key`` is what they have in common; the items are indices of messages with what they hold.
+    """
+
+    key: Hashable
+    items: list[tuple[int, Completion]]
+    is_group: bool
+    receive_count: int
 
 
 class CompletionSync:
@@ -58,93 +71,83 @@ class CompletionSync:
         self,
         recorder: Recorder,
         retry: RetryPolicy,
+        pressure: Pressure,
         executor: Callable[[], Executor],
         clock: Clock,
+        count: Callable[[str], None],
         unexpected: Callable[[Exception], None],
     ) -> None:
-        """Take the parts.
+        """Create the engine.
 
-        :param executor: gives the pool of threads; its size bounds the requests in flight.
-        :param unexpected: told of an error outside our tree, which is a defect of this package.
+        :param executor: returns the thread pool; its size bounds the requests in flight.
+        :param count: called with ``DeferredWithoutCall``.
+        :param unexpected: called with an error that is none of ours: a defect of this package.
         """
-        self._recorder = recorder
-        self._retry = retry
+        self.recorder = recorder
+        self.retry = retry
+        self.pressure = pressure
+        self.clock = clock
+        self.count = count
+        self.unexpected = unexpected
         self._executor = executor
-        self._clock = clock
-        self._unexpected = unexpected
 
     def run(self, messages: Sequence[Message], deadline: Deadline) -> list[Result]:
-        """Give one result for each message, in the messages' order, by the deadline. Raises nothing.
+        """Return one result for each message, in the order of the messages, by the deadline. Raises nothing.
 
         - A FIFO group is kept in order, and once one of its messages is deferred, so are those behind it.
         - Identical completions are sent once and share the outcome.
-        - Once Thrive cannot be called at all (:class:`AccessError`), what remains is deferred without a call.
-        - A call that hangs beyond the deadline is left behind: its message is deferred.
+        - Once Thrive cannot be called at all (:class:`AccessError`), the rest is deferred without a call.
+        - In an outage one message probes it, or two; the rest is deferred without a call unless Thrive answers.
+        - A call that hangs beyond the deadline is left behind, and its message is deferred.
         """
-        batch = _Batch(self._recorder, self._retry, self._clock, self._unexpected, messages, deadline)
+        batch = _Batch(self, messages, deadline)
         executor = self._executor()
         futures: list[Future[None]] = []
         try:
-            futures.extend(executor.submit(batch.work, lane) for lane in _lanes(messages))
+            if self.pressure.is_out:
+                futures.append(executor.submit(batch.probe))
+                wait(futures, timeout=deadline.remaining())
+            futures.extend(executor.submit(batch.work, lane) for lane in batch.lanes)
             wait(futures, timeout=deadline.remaining())
         finally:
-            # Also where no thread could be started: what waits in the pool must not begin in a later invocation.
+            # Even if a thread could not be started: what waits in the pool must not begin in a later invocation.
             batch.close()
             for future in futures:
                 future.cancel()
         return batch.results()
 
 
-def _lanes(messages: Sequence[Message]) -> list[_Lane]:
-    """Divide a batch into what goes one after the other: a FIFO group, or identical completions.
-
-    What holds no completion needs no call, and does not hold its group.
-    """
-    lanes: defaultdict[object, _Lane] = defaultdict(list)
-    for index, message in enumerate(messages):
-        content = message.content
-        if not isinstance(content, InvalidMessageError):
-            lanes[content if message.group is None else (message.queue_arn, message.group)].append((index, content))
-    return list(lanes.values())
-
-
 class _Batch:
-    """One batch in work: what its threads share."""
+    """One batch in progress: what its threads share."""
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        retry: RetryPolicy,
-        clock: Clock,
-        unexpected: Callable[[Exception], None],
-        messages: Sequence[Message],
-        deadline: Deadline,
-    ) -> None:
-        self._recorder = recorder
-        self._retry = retry
-        self._clock = clock
-        self._unexpected = unexpected
+    def __init__(self, engine: CompletionSync, messages: Sequence[Message], deadline: Deadline) -> None:
+        self._engine = engine
         self._messages = messages
         self._deadline = deadline
         self._lock = threading.Lock()
         self._results: dict[int, Result] = {}
         self._sent: dict[Completion, Future[Result]] = {}
         self._halted: AccessError | None = None
+        self._forbidden = 0
+        self._has_settled = False
         self._closed = False
+        self.lanes = _lanes(messages)
 
-    def work(self, lane: _Lane) -> None:
+    def probe(self) -> None:
+        """Probe the outage with the first message of one lane, and of another one if that gets no answer."""
+        pressure = self._engine.pressure
+        waiting = list(self.lanes)
+        for _ in range(2):
+            due = [lane for lane in waiting if pressure.is_probe_due(lane.key)]
+            if not due or not pressure.is_out or self._halted is not None:
+                return
+            lane = min(due, key=lambda lane: (pressure.has_failed(lane.key), lane.receive_count))
+            waiting.remove(lane)
+            self._process(lane, lane.items[:1], probing=True)
+
+    def work(self, lane: Lane) -> None:
         """Process one lane in order."""
-        held: Deferred | None = None
-        for index, completion in lane:
-            result = self._once(completion) if held is None else Result(held)
-            with self._lock:
-                if self._closed:
-                    return
-                self._results[index] = result
-            if held is None and isinstance(result.outcome, Deferred) and self._messages[index].group is not None:
-                held = replace(
-                    result.outcome, detail=f"behind a deferred message of its group: {result.outcome.detail}"
-                )
+        self._process(lane, lane.items, probing=False)
 
     def close(self) -> None:
         """End the batch: what a thread finds out from now on comes too late for the answer."""
@@ -152,7 +155,7 @@ class _Batch:
             self._closed = True
 
     def results(self) -> list[Result]:
-        """Give a result for each message of a closed batch."""
+        """Return a result for each message of a closed batch."""
         return [self._result(index, message) for index, message in enumerate(self._messages)]
 
     def _result(self, index: int, message: Message) -> Result:
@@ -161,8 +164,23 @@ class _Batch:
         # No result: its thread hangs, or never began.
         return self._results.get(index) or Result(outcome_of(OutOfTimeError()))
 
-    def _once(self, completion: Completion) -> Result:
-        """Send a completion unless another thread has: then wait for what that one gets."""
+    def _process(self, lane: Lane, items: Sequence[tuple[int, Completion]], *, probing: bool) -> None:
+        held: Deferred | None = None
+        for index, completion in items:
+            result = self._results.get(index)  # a probe's
+            if result is None:
+                result = Result(held) if held else self._record(completion, lane, probing=probing)
+                with self._lock:
+                    if self._closed:
+                        return
+                    self._results[index] = result
+            if held is None and lane.is_group and isinstance(result.outcome, Deferred):
+                held = replace(
+                    result.outcome, detail=f"behind a deferred message of its group: {result.outcome.detail}"
+                )
+
+    def _record(self, completion: Completion, lane: Lane, *, probing: bool) -> Result:
+        """Send a completion, unless another thread has: then wait for its result."""
         with self._lock:
             known = self._sent.get(completion)
             future: Future[Result] = self._sent.setdefault(completion, Future())
@@ -171,38 +189,66 @@ class _Batch:
                 return known.result(timeout=self._deadline.remaining())
             except TimeoutError:
                 return Result(outcome_of(OutOfTimeError()))
-        result = self._send(completion)
-        future.set_result(result)
-        return result
-
-    def _send(self, completion: Completion) -> Result:
-        started = self._clock.now()
+        engine = self._engine
+        started = engine.clock.now()
         attempts = 0
 
         def attempt() -> Created | Existing:
             nonlocal attempts
             if self._halted is not None:
-                raise self._halted.again()
+                raise self._halted.copy()
             if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
                 raise OutOfTimeError
             attempts += 1
-            return self._recorder.record(completion, self._deadline)
+            return engine.recorder.record(completion, self._deadline)
 
         outcome: Outcome
         try:
-            outcome = self._retry.call(attempt, self._deadline)
+            outcome = engine.retry.call(attempt, self._deadline, engine.pressure, lane.key, probing=probing)
+            self._has_settled = True
         except CallError as error:
-            if isinstance(error, AccessError):
-                self._halted = error
+            self._learn_from(error)
             outcome = outcome_of(error)
         except Exception as error:  # noqa: BLE001 - a defect of ours: its message waits, its neighbours go on
-            self._unexpected(error)
+            engine.unexpected(error)
             outcome = Deferred("unavailable", f"unexpected {type(error).__name__} in this function")
-        return Result(outcome, attempts, elapsed(started, self._clock.now()) * 1000)
+        result = Result(outcome, attempts, elapsed(started, engine.clock.now()) * 1000)
+        future.set_result(result)
+        return result
+
+    def _learn_from(self, error: CallError) -> None:
+        """Draw from one message's error what it means for the rest of the batch."""
+        match error:
+            case RefusedError():
+                self._has_settled = True
+            case AccessError():
+                self._halted = error.copy()
+            case ForbiddenError():
+                # One forbidden message must not stop the others; a second one, with nothing settled, shows that the
+                # credentials lack the permission.
+                with self._lock:
+                    self._forbidden += 1
+                    if self._forbidden > 1 and not self._has_settled:
+                        self._halted = AccessError(error.reason, error.detail, status=error.status)
+            case HeldError():
+                self._engine.count("DeferredWithoutCall")
+
+
+def _lanes(messages: Sequence[Message]) -> list[Lane]:
+    """Divide a batch into lanes. A message without a completion needs no call, and does not hold its group."""
+    lanes: dict[Hashable, Lane] = {}
+    for index, message in enumerate(messages):
+        completion = message.content
+        if isinstance(completion, InvalidMessageError):
+            continue
+        key: Hashable = completion if message.group is None else (message.queue_arn, message.group)
+        lane = lanes.setdefault(key, Lane(key, [], message.group is not None, message.receive_count))
+        lane.items.append((index, completion))
+    return list(lanes.values())
 
 
 def outcome_of(error: CompletionSyncError) -> Rejected | Deferred:
-    """Turn an error of our tree into the outcome that the table in the README gives for it."""
+    """Return the outcome that docs/outcomes.md gives for an error of ours."""
     match error:
         case InvalidMessageError():
             return Rejected("invalid_message", str(error))

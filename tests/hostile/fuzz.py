@@ -27,7 +27,8 @@ except ImportError:
 # The oracles and the fakes need no coverage; the package and what it parses with do.
 with atheris.instrument_imports(include=["completion_sync", "http.client", "email", "urllib3", "json"]):
     from completion_sync import bootstrap, handler  # noqa: F401 - imported here so that they are instrumented
-    from completion_sync.retry import MAX_VISIBILITY_SECONDS, Instant, parse_retry_after
+    from completion_sync.clock import Instant
+    from completion_sync.retry import MAX_VISIBILITY_SECONDS, parse_retry_after
 
 import tests.hostile.conftest  # noqa: F401 - registers the profiles that the tests ask for
 from tests.hostile import oracles

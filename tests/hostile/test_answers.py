@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from completion_sync.retry import MAX_VISIBILITY_SECONDS, Instant, parse_retry_after
+from completion_sync.clock import Instant
+from completion_sync.retry import MAX_VISIBILITY_SECONDS, parse_retry_after
 from tests.hostile import shapes
 from tests.hostile.cases import cases
 from tests.hostile.oracles import (

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from completion_sync import bootstrap
+from completion_sync.clock import SystemClock
 from completion_sync.errors import (
     AccessError,
     EventNotRecordedError,
@@ -26,7 +27,6 @@ from completion_sync.errors import (
 from completion_sync.handler import lambda_handler
 from completion_sync.observability import METRICS
 from completion_sync.outcomes import Created
-from completion_sync.retry import SystemClock
 from completion_sync.sync import Result
 from completion_sync.transport import Response
 from sandbox.pipeline.batches import failed_ids, record_of
@@ -62,7 +62,7 @@ from tests.support.sqs import DEAD_LETTER_URL, RETRY_URL, FakeSqs, fail_with, th
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from completion_sync.retry import Deadline
+    from completion_sync.clock import Deadline
     from tests.support.thrive import ContractedStandIn
 
 FIFO_ARN = QUEUE_ARN + ".fifo"

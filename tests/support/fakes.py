@@ -15,13 +15,13 @@ from urllib.parse import parse_qs
 
 from botocore.exceptions import ClientError
 
+from completion_sync.clock import Deadline, Instant
 from completion_sync.completion import Completion
 from completion_sync.credentials import Credentials
-from completion_sync.retry import Deadline, Instant
 from completion_sync.transport import Response
 
 if TYPE_CHECKING:
-    from completion_sync.retry import Clock
+    from completion_sync.clock import Clock
 
 T = TypeVar("T")
 

@@ -8,9 +8,10 @@ import threading
 import pytest
 
 from completion_sync.authorization import Authorizer, Grant
+from completion_sync.clock import Deadline
 from completion_sync.credentials import Credentials, CredentialsCache
 from completion_sync.errors import AccessError, OutOfTimeError
-from completion_sync.retry import Deadline, RetryPolicy
+from completion_sync.retry import RetryPolicy
 from completion_sync.tokens import REFUSAL_SECONDS, ClientCredentialsFlow, TokenCache
 from completion_sync.transport import Response
 from tests.support.fakes import (

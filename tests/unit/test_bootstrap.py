@@ -13,9 +13,9 @@ import pytest
 
 from completion_sync import bootstrap
 from completion_sync.bootstrap import Lazy, build, webhook_token_flow
+from completion_sync.clock import SystemClock
 from completion_sync.errors import SettingError
 from completion_sync.events import read_eventbridge_event
-from completion_sync.retry import SystemClock
 from completion_sync.settings import Settings
 from tests.support.fakes import (
     Counts,
@@ -127,7 +127,7 @@ def test_clients_are_short_tempered(monkeypatch: pytest.MonkeyPatch) -> None:
     message = read_eventbridge_event(eventbridge_event())
     application.queues.requeue(message, 0)
     application.sync.run([message], far_deadline(application.clock))
-    application.executor().shutdown()
+    application.reporters().shutdown()
 
     # Then
     assert set(made) == {"sqs", "secretsmanager"}

@@ -152,7 +152,7 @@ def test_request_id_is_that_of_the_invocation(output: Callable[[], Output]) -> N
     # When
     for request_id in ("one", "two"):
         telemetry.begin(request_id)
-        telemetry.problem("a problem")
+        telemetry.notice("a problem")
         telemetry.end([], 0)
 
     # Then
@@ -161,7 +161,7 @@ def test_request_id_is_that_of_the_invocation(output: Callable[[], Output]) -> N
 
 def test_problem_is_a_warning_in_our_words(output: Callable[[], Output]) -> None:
     """What went wrong beside the messages is a line at WARNING."""
-    Telemetry(f"service-{uuid.uuid4()}", "N").problem("SQS answered AccessDenied")
+    Telemetry(f"service-{uuid.uuid4()}", "N").notice("SQS answered AccessDenied")
     [line] = output().logs
     assert (line["level"], line["message"]) == ("WARNING", "SQS answered AccessDenied")
 
@@ -270,7 +270,7 @@ def test_every_outcome_has_its_metric(output: Callable[[], Output]) -> None:
 
 def test_output_is_ascii(output: Callable[[], Output]) -> None:
     """Whatever characters a value has, they are escaped: no reader sees a line end that is none."""
-    Telemetry(f"service-{uuid.uuid4()}", "N").problem("å \u2028 \x85 💥")
+    Telemetry(f"service-{uuid.uuid4()}", "N").notice("å \u2028 \x85 💥")
     read = output()
     assert read.text.isascii()
     assert read.logs[0]["message"] == "å \u2028 \x85 💥"

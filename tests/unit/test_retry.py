@@ -13,21 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completion_sync import retry
+from completion_sync.clock import Deadline, Instant, SystemClock, elapsed, is_within
 from completion_sync.errors import AccessError, OutOfTimeError, RefusedError, TemporaryError
-from completion_sync.retry import (
-    MAX_ATTEMPTS,
-    MAX_VISIBILITY_SECONDS,
-    MAX_WAIT_SECONDS,
-    MIN_ATTEMPT_SECONDS,
-    Backoff,
-    Deadline,
-    Instant,
-    RetryPolicy,
-    SystemClock,
-    elapsed,
-    is_within,
-    parse_retry_after,
-)
+from completion_sync.pressure import MAX_WAIT_SECONDS, MIN_ATTEMPT_SECONDS
+from completion_sync.retry import MAX_ATTEMPTS, MAX_VISIBILITY_SECONDS, Backoff, RetryPolicy, parse_retry_after
 from tests.support.fakes import FakeClock, far_deadline
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from completion_sync.clock import Clock, Deadline, Instant, SystemClock
 from completion_sync.errors import (
     AccessError,
     CallError,
@@ -26,15 +27,8 @@ from completion_sync.errors import (
 )
 from completion_sync.events import Message
 from completion_sync.outcomes import Created, Deferred, Existing, Outcome, Rejected
-from completion_sync.retry import (
-    MAX_ATTEMPTS,
-    MIN_ATTEMPT_SECONDS,
-    Clock,
-    Deadline,
-    Instant,
-    RetryPolicy,
-    SystemClock,
-)
+from completion_sync.pressure import MIN_ATTEMPT_SECONDS
+from completion_sync.retry import MAX_ATTEMPTS, RetryPolicy
 from completion_sync.sync import CompletionSync, Result, outcome_of
 from tests.support.fakes import PATIENCE_SECONDS, QUEUE_ARN, FakeClock, completion
 

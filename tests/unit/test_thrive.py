@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from completion_sync.authorization import Authorizer
+from completion_sync.clock import Deadline
 from completion_sync.credentials import CredentialsCache
 from completion_sync.errors import (
     AccessError,
@@ -22,7 +23,8 @@ from completion_sync.errors import (
     TemporaryError,
 )
 from completion_sync.outcomes import Created, Existing
-from completion_sync.retry import MIN_ATTEMPT_SECONDS, Deadline, RetryPolicy
+from completion_sync.pressure import MIN_ATTEMPT_SECONDS
+from completion_sync.retry import RetryPolicy
 from completion_sync.thrive import ThriveClient
 from completion_sync.tokens import ClientCredentialsFlow, TokenCache
 from completion_sync.transport import Response

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from completion_sync.clock import Deadline, Instant
 from completion_sync.credentials import PLACEHOLDER, SHARED_FAILURE_SECONDS, Credentials
 from completion_sync.errors import AccessError, CallError, OutOfTimeError, TemporaryError
-from completion_sync.retry import MIN_ATTEMPT_SECONDS, Deadline, Instant, RetryPolicy
+from completion_sync.pressure import MIN_ATTEMPT_SECONDS
+from completion_sync.retry import RetryPolicy
 from completion_sync.tokens import (
     DEFAULT_LIFETIME_SECONDS,
     EXPIRY_MARGIN_SECONDS,
