@@ -66,7 +66,7 @@ def measure(names: Sequence[str], kept: dict[str, Any], *, is_quick: bool = Fals
             except UnavailableError as error:
                 if contender.name == OURS:
                     raise
-                absent[contender.name] = str(error)
+                absent[contender.name] = str(error).splitlines()[0]
                 _say(f"not measured: {contender.label}: {error}")
     began, measures = time.monotonic(), dict(kept)
     with tempfile.TemporaryDirectory(prefix="completion-sync-bench-") as name, running_services(Path(name)) as services:

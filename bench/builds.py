@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,6 @@ def build(contender: Contender, python: Path) -> Built:
     return Built(contender, folder / "task", (str(python), "-m", "awslambdaric"))
 
 
-@cache
 def python_runtime() -> Path:
     """Return the interpreter of an environment with Lambda's Python and its runtime interface client.
 
@@ -153,32 +151,25 @@ _RECIPES: dict[str, Callable[[Path, Path, Path], None]] = {
 
 
 def _once(name: str, source: Path, make: Callable[[Path], None]) -> Path:
-    """Return the folder that `make` filled from `source`, now or in an earlier run."""
+    """Return the folder that `make` filled from `source`, now or in an earlier run.
+
+    :raises UnavailableError: a program failed or is missing; the message ends with its last output.
+    """
     target = CACHE / f"{name}-{content_hash(source)}"
     if not (target / ".ready").exists():
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        make(target)
+        try:
+            make(target)
+        except (OSError, subprocess.CalledProcessError) as error:
+            output = getattr(error, "output", None) or ""
+            raise UnavailableError(f"{error}\n{output[-1500:]}") from error
         (target / ".ready").touch()
     return target
 
 
 def _run(*command: str, cwd: Path, **environment: str) -> None:
-    """Run a program to its end.
-
-    :raises UnavailableError: it failed or is missing; the message ends with its last output.
-    """
-    try:
-        done = subprocess.run(  # noqa: S603 - our own command lines
-            command,
-            cwd=cwd,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise UnavailableError(f"{command[0]} is not installed") from None
-    if done.returncode != 0:
-        raise UnavailableError(f"{Path(command[0]).name} {command[1]} failed:\n{done.stdout[-1500:]}")
+    both = subprocess.STDOUT
+    subprocess.run(  # noqa: S603 - our own command lines
+        command, cwd=cwd, env={**os.environ, **environment}, check=True, text=True, stdout=subprocess.PIPE, stderr=both
+    )

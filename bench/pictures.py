@@ -32,29 +32,6 @@ COLOURS = {
     LABELS[name]: colour
     for name, colour in ((OURS, BLUE), (SEQUENTIAL, ORANGE), (ASYNC, PURPLE), (NODE, GREEN), (POOL, GREY))
 }
-STYLE = {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "bench",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GRID,
-    "axes.facecolor": PAPER,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.titlesize": 11,
-    "figure.facecolor": PAPER,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "lines.markersize": 4,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 OUTAGE_RATE = 1.0
 # Policy: name, colour, marker.
 POLICIES = {
@@ -68,7 +45,7 @@ DURATIONS = {60: "1 min", 300: "5 min", 1800: "30 min", 7200: "2 h", 21600: "6 h
 
 def main(what: str, numbers: Path, target: Path) -> None:
     """Draw the results into a folder, or the outages into a file."""
-    mpl.rcParams.update(STYLE)
+    _set_style()
     read = json.loads(numbers.read_text(encoding="utf-8"))
     if what == "outages":
         _save(_outages(read["curve"]), target)
@@ -80,6 +57,20 @@ def main(what: str, numbers: Path, target: Path) -> None:
     _save(_warm(measures["warm"]), target / "warm.svg")
     _save(_costs(derived.costs(measures)), target / "costs.svg")
     _save(_in_flight(measures["growth"]), target / "in-flight.svg")
+
+
+def _set_style() -> None:
+    # Text as paths and a fixed salt, so that a picture looks the same everywhere and changes with its numbers only.
+    mpl.rc("svg", fonttype="path", hashsalt="bench")
+    mpl.rc("axes", labelcolor=INK, edgecolor=GRID, facecolor=PAPER, grid=True, axisbelow=True)
+    mpl.rc("axes", titlelocation="left", titleweight="bold", titlesize=11)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color=GRID, linewidth=0.7)
+    mpl.rc("figure", facecolor=PAPER)
+    mpl.rc("legend", frameon=False)
+    mpl.rc("lines", markersize=4)
+    mpl.rc("text", color=INK)
+    mpl.rc(("xtick", "ytick"), color=INK)
 
 
 def _save(figure: Any, file: Path) -> None:
@@ -142,10 +133,8 @@ def _in_flight(growth: dict[str, Any]) -> Any:
 
 def _lines(points: Sequence[tuple[str, str, float, float]], xlabel: str, ylabel: str, limit: str = "") -> Any:
     """Draw points, each with its panel's title and its line's label; the line `limit` is dotted."""
-    titles, labels = (
-        list(dict.fromkeys(point[0] for point in points)),
-        list(dict.fromkeys(point[1] for point in points)),
-    )
+    titles = list(dict.fromkeys(point[0] for point in points))
+    labels = list(dict.fromkeys(point[1] for point in points))
     figure, panels = plt.subplots(1, len(titles), figsize=(8, 4), layout="constrained", squeeze=False, sharey=True)
     others = iter(plt.get_cmap("viridis").resampled(len(labels)).colors)
     styles: dict[str, Any] = {label: {"marker": "o", "color": COLOURS.get(label) or next(others)} for label in labels}
