@@ -1,4 +1,4 @@
-"""A floor: the runtime, and what whoever asks Secrets Manager through boto3 must load."""
+"""A baseline: the runtime, and what any function that reads Secrets Manager through boto3 has to load."""
 
 import boto3
 
@@ -6,5 +6,5 @@ secrets = boto3.client("secretsmanager")
 
 
 def lambda_handler(_event: dict, _context: object) -> dict:
-    """Answer that all is well."""
+    """Report success."""
     return {"batchItemFailures": []}
