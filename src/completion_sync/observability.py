@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
-from .outcomes import Created, Deferred, Existing, Rejected
+from .completion import Completion
+from .outcomes import Created, Deferred, Existing, Ignored, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .completion import Completion
     from .events import Message
     from .sync import Result
 
@@ -32,6 +32,9 @@ METRICS: dict[str, str] = {
     "SecretReads": "Count",
     "AuthFailures": "Count",
     "Throttles": "Count",
+    "CompletionsIgnored": "Count",
+    "UserLookups": "Count",
+    "ConfigErrors": "Count",
     "OutageProbes": "Count",
     "DeferredWithoutCall": "Count",
     "ApiLatency": "Milliseconds",
@@ -39,6 +42,7 @@ METRICS: dict[str, str] = {
 _METRIC_OF_OUTCOME = {
     Created: "CompletionsCreated",
     Existing: "CompletionsExisting",
+    Ignored: "CompletionsIgnored",
     Rejected: "CompletionsRejected",
     Deferred: "CompletionsDeferred",
 }
@@ -77,7 +81,7 @@ class Telemetry:
         """Log the outcome of one message: allow-listed, bounded fields, and a reason in our own words."""
         outcome = result.outcome
         self.count(_METRIC_OF_OUTCOME[type(outcome)])
-        completion: Completion | None = None if isinstance(message.content, Exception) else message.content
+        completion = message.content if isinstance(message.content, Completion) else result.completion
         fields: dict[str, Any] = {
             "message_id": message.id[:128],
             "outcome": outcome.name,
@@ -135,7 +139,7 @@ class Telemetry:
         self._metrics.flush_metrics()
 
 
-_OUTCOME_NAMES = (Created.name, Existing.name, Rejected.name, Deferred.name)
+_OUTCOME_NAMES = (Created.name, Existing.name, Ignored.name, Rejected.name, Deferred.name)
 
 
 def _ascii_json(record: dict[str, Any]) -> str:

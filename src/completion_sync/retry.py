@@ -24,6 +24,7 @@ MAX_ATTEMPTS = 3
 _FIRST_WAIT_SECONDS = 0.2
 # The longest that a server may send us away, whatever it says.
 MAX_RETRY_AFTER_SECONDS = 3600.0
+SHORTEST_PERSON_WAIT_SECONDS, LONGEST_PERSON_WAIT_SECONDS = 300.0, 21_600.0
 # SQS allows twelve hours of invisibility in total, counted from the receive.
 MAX_VISIBILITY_SECONDS = 43_200
 # A record may have waited in Lambda's batching window, at most five minutes, before the function saw it.
@@ -102,6 +103,14 @@ class Backoff:
         self._cap = cap
         self._uniform = uniform
 
+    def for_unknown_person(self, age: float, passed: float = 0.0) -> int:
+        """Return whole seconds for a message of this age that waits for a person to be created in Thrive.
+
+        Between half and the whole of the age, within bounds: three days cost about twenty receives.
+        """
+        whole = min(LONGEST_PERSON_WAIT_SECONDS, max(SHORTEST_PERSON_WAIT_SECONDS, age))
+        return _allowed(self._uniform(whole / 2, whole), passed)
+
     def seconds(self, receive_count: int, retry_after: float | None = None, passed: float = 0.0) -> int:
         """Return whole seconds; a longer ``retry_after`` wins.
 
@@ -109,9 +118,12 @@ class Backoff:
         """
         # 2^30 seconds are 34 years: beyond that, the power itself would overflow before the cap is applied.
         whole = min(self._cap, self._base * 2 ** min(max(receive_count, 1) - 1, 30))
-        wait = max(self._uniform(whole / 2, whole), retry_after or 0.0)
-        allowed = MAX_VISIBILITY_SECONDS - _MAX_BATCHING_WINDOW_SECONDS - math.ceil(passed)
-        return max(0, min(math.ceil(wait), allowed))
+        return _allowed(max(self._uniform(whole / 2, whole), retry_after or 0.0), passed)
+
+
+def _allowed(wait: float, passed: float) -> int:
+    allowed = MAX_VISIBILITY_SECONDS - _MAX_BATCHING_WINDOW_SECONDS - math.ceil(passed)
+    return max(0, min(math.ceil(wait), allowed))
 
 
 def parse_retry_after(value: str | None, now: Instant) -> float | None:

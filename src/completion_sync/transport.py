@@ -77,6 +77,13 @@ class Transport:
         """
         return self._exchange("POST", path, headers, body, timeout)
 
+    def get(self, path: str, headers: Mapping[str, str], timeout: float) -> Response:
+        """Send one GET, as :meth:`post` does.
+
+        :raises TemporaryError: as :meth:`post`.
+        """
+        return self._exchange("GET", path, headers, None, timeout)
+
     def close(self) -> None:
         """Close every idle connection; the next request opens a new one."""
         with self._lock:
