@@ -117,6 +117,17 @@ def test_no_message_expires_before_its_receives_are_used_up(stack: Transformed) 
     assert stack.properties("SourceQueue")["MessageRetentionPeriod"] >= shortest * DAY
 
 
+def test_the_guarantees_say_how_many_messages_can_use_up_their_receives() -> None:
+    """SQS lets 120,000 be in flight (its guide, "Amazon SQS standard queue quotas"); the shortest long wait counts."""
+    stack = transformed("defaults")
+    waits = backoff(stack, 0.5)
+    retention = stack.properties("SourceQueue")["MessageRetentionPeriod"]
+    messages = 120_000 * retention / waits[-1] / len(waits)
+    guarantees = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    assert f"in ten days at most {messages:,.0f} messages" in guarantees
+    assert retention == 10 * DAY
+
+
 def test_the_backoff_is_the_default_of_the_function() -> None:
     settings = Settings.from_env({"THRIVE_SECRET_ID": "any"})
     deployed = variables(transformed("defaults"))
