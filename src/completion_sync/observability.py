@@ -28,17 +28,34 @@ METRICS: dict[str, str] = {
     "CompletionsExisting": "Count",
     "CompletionsRejected": "Count",
     "CompletionsDeferred": "Count",
+    "CompletionsIgnored": "Count",
     "TokenRequests": "Count",
     "SecretReads": "Count",
+    "UserLookups": "Count",
     "AuthFailures": "Count",
     "Throttles": "Count",
-    "CompletionsIgnored": "Count",
-    "UserLookups": "Count",
-    "ConfigErrors": "Count",
     "OutageProbes": "Count",
     "DeferredWithoutCall": "Count",
+    "UnknownUsers": "Count",
+    "UnknownContent": "Count",
+    "ConfigErrors": "Count",
     "ApiLatency": "Milliseconds",
 }
+# Emitted by every invocation, zeros too, so that an alarm can tell "nothing went wrong" from "nothing ran". The others
+# are emitted only when there is something to count, as CloudWatch charges for each metric that is in use.
+ALWAYS_EMITTED = frozenset(
+    {
+        "CompletionsCreated",
+        "CompletionsExisting",
+        "CompletionsRejected",
+        "CompletionsDeferred",
+        "TokenRequests",
+        "SecretReads",
+        "AuthFailures",
+        "Throttles",
+    }
+)
+_METRIC_OF_REASON = {"unknown_user": "UnknownUsers", "unknown_content": "UnknownContent"}
 _METRIC_OF_OUTCOME = {
     Created: "CompletionsCreated",
     Existing: "CompletionsExisting",
@@ -81,6 +98,8 @@ class Telemetry:
         """Log the outcome of one message: allow-listed, bounded fields, and a reason in our own words."""
         outcome = result.outcome
         self.count(_METRIC_OF_OUTCOME[type(outcome)])
+        if outcome.reason in _METRIC_OF_REASON:
+            self.count(_METRIC_OF_REASON[outcome.reason])
         completion = message.content if isinstance(message.content, Completion) else result.completion
         fields: dict[str, Any] = {
             "message_id": message.id[:128],
@@ -133,8 +152,7 @@ class Telemetry:
         for value in latencies:
             self._metrics.add_metric(name="ApiLatency", unit=METRICS["ApiLatency"], value=round(value, 1))
         for name, unit in METRICS.items():
-            if name != "ApiLatency":
-                # Zeros too, so that an alarm can tell "nothing went wrong" from "nothing ran".
+            if name in ALWAYS_EMITTED or counts[name]:
                 self._metrics.add_metric(name=name, unit=unit, value=counts[name])
         self._metrics.flush_metrics()
 
