@@ -220,7 +220,7 @@ def running_world(
         plan = Plan(
             environments=ENVIRONMENTS,
             visibility=VISIBILITY_SECONDS,
-            parameters={"QueueType": "fifo"} if fifo else {},
+            parameters={"QueueType": "fifo", "UserWaitHours": "0"} if fifo else {},
             overrides={
                 **HURRY,
                 "AWS_ENDPOINT_URL": proxy.url,

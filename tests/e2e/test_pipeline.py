@@ -193,7 +193,7 @@ def test_a_rotated_secret_is_found_by_a_warm_environment(make_pipeline: Callable
 
 def test_a_fifo_group_is_recorded_in_order(make_pipeline: Callable[..., Pipeline]) -> None:
     """With several environments and a failing API each group keeps its order, and no group waits for another."""
-    pipeline = make_pipeline(environments=2, parameters={"QueueType": "fifo"})
+    pipeline = make_pipeline(environments=2, parameters={"QueueType": "fifo", "UserWaitHours": "0"})
     pipeline.thrive.faults.add(Fault(route="completion", user_id="a-2", status=500, times=4))
     for group in ("a", "b"):
         pipeline.send(*(completion(0, userId=f"{group}-{number}") for number in range(5)), group=group)
@@ -206,7 +206,7 @@ def test_a_fifo_group_is_recorded_in_order(make_pipeline: Callable[..., Pipeline
 
 def test_a_fifo_groups_bad_messages_are_all_dead_lettered(make_pipeline: Callable[..., Pipeline]) -> None:
     """Several of one group end in the FIFO dead-letter queue, in their order, and hold up nobody behind them."""
-    pipeline = make_pipeline(parameters={"QueueType": "fifo"})
+    pipeline = make_pipeline(parameters={"QueueType": "fifo", "UserWaitHours": "0"})
     ids = pipeline.send("bad 1", completion(1), "bad 2", "bad 3", completion(2), group="a")
     pipeline.run_until_empty()
     letters = [letter.attributes["sourceMessageId"] for letter in pipeline.rig.dead_letters()]

@@ -21,14 +21,18 @@ SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:thrive-AbCdEf"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:learning-completions"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundaries/applications"
 
+# What a FIFO queue needs beside its type.
+FIFO = {"QueueType": "fifo", "UserWaitHours": "0"}
+CONFIG = {"ConfigUri": "s3://learning-config/thrive/", "ConfigKmsKeyArn": KEY}
 # Each must deploy; together they decide every condition both ways.
 PARAMETER_SETS: dict[str, dict[str, str]] = {
     "defaults": {},
-    "fifo": {"QueueType": "fifo"},
+    "fifo": FIFO,
     "direct": {"EventDelivery": "direct"},
     "customer-key": {"KmsKeyArn": KEY, "PreviousKmsKeyArn": OLD_KEY},
     "created-key": {"KmsKeyArn": "create", "AlarmEmail": "ops@example.com"},
     "existing-secret": {"ThriveSecretArn": SECRET, "ThriveSecretKmsKeyArn": KEY, "EventBusName": "learning"},
+    "configured": CONFIG,
     "queue-only": {"EventDelivery": "none", "AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:pager"},
     "everything": {
         "Architecture": "arm64",

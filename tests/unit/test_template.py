@@ -17,6 +17,7 @@ from completion_sync.settings import Settings
 from tests.support import sam_template
 from tests.support.sam_template import (
     BOUNDARY,
+    FIFO,
     KEY,
     OLD_KEY,
     PARAMETER_SETS,
@@ -369,6 +370,16 @@ def test_cloudformation_writes_no_value_into_the_secret() -> None:
 # ---- function
 
 
+def test_only_the_prefix_of_the_configuration_may_be_listed() -> None:
+    (statement,) = [s for s in role_statements(transformed("configured")) if s["Action"] == "s3:ListBucket"]
+    assert statement["Condition"] == {"StringEquals": {"s3:prefix": "thrive/"}}
+
+
+def test_a_fifo_queue_is_read_message_by_message() -> None:
+    """In a larger batch, messages behind a deferred one of their group would spend receives without being tried."""
+    assert transformed("fifo").one("AWS::Lambda::EventSourceMapping")["BatchSize"] == 1
+
+
 def test_the_event_source_reports_failures_one_by_one(stack: Transformed) -> None:
     """Without ReportBatchItemFailures the function's answer would be ignored and failures deleted."""
     mapping = stack.one("AWS::Lambda::EventSourceMapping")
@@ -409,6 +420,10 @@ def test_permissions_are_exactly_these(stack: Transformed) -> None:
         expected.add(("kms:Decrypt", OLD_KEY))
     if stack is transformed("existing-secret"):
         expected.add(("kms:Decrypt", KEY))
+    if stack is transformed("configured"):
+        bucket = "arn:aws:s3:::learning-config"
+        expected |= {("s3:GetObject", f"{bucket}/thrive/{file}") for file in ("mapping.json", "content.csv")}
+        expected |= {("s3:ListBucket", bucket), ("kms:Decrypt", KEY)}
     assert allowed(stack) == expected
     assert "ManagedPolicyArns" not in stack.properties("FunctionRole")
 
@@ -474,7 +489,15 @@ def test_the_description_fits_whatever_the_parameters() -> None:
     longest = {name: longest_value(definition) for name, definition in definitions.items()}
     longest["Secret"] = longest["ThriveSecretArn"] - len("arn:aws:secretsmanager:us-east-1:123456789012:secret:")
     longest["Key"] = len("1234abcd-12ab-34cd-56ef-1234567890ab")
-    assert set(local) == {"Secret", "Key"}
+    longest["Config"] = longest["ConfigUri"] - len("s3://")
+    longest |= {
+        "Environment": len("prod-mea"),
+        "Queue": len("fifo"),
+        "Delivery": len("direct"),
+        "Processor": len("arm"),
+    }
+    longest |= {"Log": 1, "Snap": len("snap"), "Test": len("test")}
+    assert set(local) <= set(longest)
     names = re.findall(r"\$\{(\w+)\}", text)
     assert sum(longest[name] for name in names) + len(names) - 1 <= 256
 
@@ -640,6 +663,11 @@ def accepts_one(definition: dict[str, Any], value: str) -> bool:
         ("BatchSize", "0"),
         ("BatchSize", "101"),
         ("BatchingWindowSeconds", "61"),
+        ("ConfigKmsKeyArn", "alias/mine"),
+        ("ConfigUri", "s3://bucket/"),
+        ("ConfigUri", "s3://bucket/prefix"),
+        ("ConfigUri", "s3://bucket/two/levels/"),
+        ("ConfigUri", "https://bucket.s3.amazonaws.com/prefix/"),
         ("EventBusName", "aws.partner/example.com/1"),
         ("EventBusName", "arn:aws:events:eu-west-1:123456789012:event-bus/learning"),
         ("EventDelivery", "pipe"),
@@ -658,6 +686,7 @@ def accepts_one(definition: dict[str, Any], value: str) -> bool:
         ("QueueRetentionDays", "4"),
         ("QueueRetentionDays", "14"),
         ("QueueType", "FIFO"),
+        ("ReadScope", "api/read  api/all"),
         ("RequestsInFlight", "0"),
         ("RolePath", ""),
         ("RolePath", "/applications"),
@@ -674,6 +703,7 @@ def accepts_one(definition: dict[str, Any], value: str) -> bool:
         ("ThriveSecretArn", "arn:aws:ssm:eu-west-1:123456789012:parameter/thrive"),
         ("ThriveSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:apps/thrive/prod"),
         ("ThriveSecretKmsKeyArn", "alias/aws/secretsmanager"),
+        ("UserWaitHours", "12"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_created(parameter: str, value: str) -> None:
@@ -704,10 +734,13 @@ def test_sense_is_accepted(parameter: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"QueueType": "fifo", "EventDelivery": "direct"}, "EventDelivery=queue or QueueType=standard"),
-        ({"QueueType": "fifo", "SnsTopicArn": TOPIC}, "Leave SnsTopicArn empty or choose QueueType=standard"),
-        ({"QueueType": "fifo", "BatchingWindowSeconds": "5"}, "BatchingWindowSeconds=0 or choose QueueType=standard"),
-        ({"QueueType": "fifo", "BatchSize": "11"}, "BatchSize above 10"),
+        (FIFO | {"EventDelivery": "direct"}, "EventDelivery=queue or QueueType=standard"),
+        (FIFO | {"SnsTopicArn": TOPIC}, "Leave SnsTopicArn empty or choose QueueType=standard"),
+        (FIFO | {"BatchingWindowSeconds": "5"}, "BatchingWindowSeconds=0 or choose QueueType=standard"),
+        (FIFO | {"BatchSize": "11"}, "BatchSize above 10"),
+        (FIFO | {"UserWaitHours": "72"}, "UserWaitHours=0 or choose QueueType=standard"),
+        ({"UserWaitHours": "168", "QueueRetentionDays": "7"}, "QueueRetentionDays to 10 or 13"),
+        ({"ConfigKmsKeyArn": KEY}, "Set ConfigUri too"),
         ({"BatchSize": "11"}, "BatchingWindowSeconds of at least 1"),
         ({"ThriveSecretKmsKeyArn": KEY}, "Set ThriveSecretArn too, or use KmsKeyArn"),
         ({"AlarmEmail": "ops@example.com", "AlarmTopicArn": TOPIC}, "not both"),
