@@ -53,6 +53,7 @@ ALWAYS_EMITTED = frozenset(
         "SecretReads",
         "AuthFailures",
         "Throttles",
+        "ConfigErrors",
     }
 )
 _METRIC_OF_REASON = {"unknown_user": "UnknownUsers", "unknown_content": "UnknownContent"}

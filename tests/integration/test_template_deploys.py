@@ -145,7 +145,8 @@ def test_the_mapping_is_made_as_written(account: Account, name: str) -> None:
     assert mapping["FunctionArn"].endswith(":live")
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert int(mapping["ScalingConfig"]["MaximumConcurrency"]) == 5
-    assert mapping["BatchSize"] == int(PARAMETER_SETS[name].get("BatchSize", "10"))
+    is_fifo = PARAMETER_SETS[name].get("QueueType") == "fifo"
+    assert mapping["BatchSize"] == (1 if is_fifo else int(PARAMETER_SETS[name].get("BatchSize", "10")))
 
 
 def test_the_function_knows_its_queues_and_its_secret(account: Account, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from completion_sync.observability import METRICS
+from completion_sync.observability import ALWAYS_EMITTED, METRICS
 from tests.support import sam_template
 from tests.support.alarms import Change, Metrics, changes
 
@@ -32,7 +32,7 @@ Expected = dict[str, list[Change]]
 @functools.cache
 def alarms(hours: str = "6") -> dict[str, dict[str, Any]]:
     """Return the alarms by name, for parameters that create all of them."""
-    values = {"EventDelivery": "direct", "EventBusName": BUS, "BacklogAlarmHours": hours}
+    values = {"EventDelivery": "direct", "EventBusName": BUS, "BacklogAlarmHours": hours, **sam_template.CONFIG}
     found = sam_template.transform(values).of_type("AWS::CloudWatch::Alarm").values()
     return {alarm["AlarmName"].removeprefix(sam_template.STACK + "-"): alarm for alarm in found}
 
@@ -41,9 +41,9 @@ class Operation(Metrics):
     """Metrics as the services and the function report them."""
 
     def invocation(self, minute: int, **counts: int) -> None:
-        """Report an invocation that came to its end: every count of the function, zeros included."""
+        """Report an invocation that came to its end: the function's counts, with those zeros that it emits."""
         assert counts.keys() <= METRICS.keys()
-        for name in METRICS.keys() - {"ApiLatency"}:
+        for name in ALWAYS_EMITTED | counts.keys():
             self.report(minute, "ThriveCompletionSync", name, {"service": sam_template.STACK}, counts.get(name, 0))
         for name in ("Errors", "Throttles"):
             self.report(minute, "AWS/Lambda", name, FUNCTION, 0)
@@ -86,6 +86,15 @@ def attempts(until: int) -> list[int]:
     return found
 
 
+def waits_for_a_person(until: int) -> list[int]:
+    """Return the minutes in which a message for an unknown person is tried, at the longest waits."""
+    found, moment = [], 0.0
+    while moment < until:
+        found.append(int(moment))
+        moment += min(6 * HOUR, max(5, moment))
+    return found
+
+
 def on(minute: int) -> Change:
     return Change(minute, "ALARM")
 
@@ -124,6 +133,7 @@ def steady_traffic(world: Operation) -> tuple[int, Expected]:
         world.report(5, "AWS/Events", name, RULE, 0)
     for name in ("DeadLetterQueue", "UndeliveredQueue"):
         world.queue(5, name=name)
+    world.invocation(5, UnknownContent=0, UnknownUsers=0)
     return 10 * HOUR, {}
 
 
@@ -268,6 +278,41 @@ def thrive_throttles(world: Operation) -> tuple[int, Expected]:
     return 4 * HOUR, {"throttled-by-thrive": [on(HOUR + 26), off(HOUR + 94)]}
 
 
+# ---- people, content, configuration
+
+
+@scenario
+def a_person_appears_within_a_few_hours(world: Operation) -> tuple[int, Expected]:
+    world.healthy(range(30 * HOUR), 60)
+    for minute in waits_for_a_person(5 * HOUR):
+        world.invocation(minute, CompletionsDeferred=1)
+    return 30 * HOUR, {}
+
+
+@scenario
+def a_person_never_appears(world: Operation) -> tuple[int, Expected]:
+    world.healthy(range(100 * HOUR), 60)
+    for minute in waits_for_a_person(72 * HOUR):
+        world.invocation(minute, CompletionsDeferred=1, UnknownUsers=int(minute >= 12 * HOUR))
+    return 100 * HOUR, {"unknown-users": [on(1001), off(5321)]}
+
+
+@scenario
+def codes_are_missing_from_the_table(world: Operation) -> tuple[int, Expected]:
+    world.healthy(range(3 * HOUR), 60)
+    for minute in range(HOUR, HOUR + 30):
+        world.invocation(minute, CompletionsRejected=1, UnknownContent=1)
+    return 3 * HOUR, {"unknown-content": [on(HOUR + 1), off(HOUR + 45)]}
+
+
+@scenario
+def a_bad_table_is_uploaded_and_corrected(world: Operation) -> tuple[int, Expected]:
+    # Every invocation counts it, until each environment has noticed the correction. For three hours nothing is sent at all.
+    for minute in (*range(2 * HOUR), *range(5 * HOUR, 8 * HOUR)):
+        world.invocation(minute, CompletionsCreated=60, ConfigErrors=int(HOUR <= minute < 6 * HOUR))
+    return 8 * HOUR, {"config-errors": [on(HOUR + 1), off(6 * HOUR + 5)]}
+
+
 # ---- letters
 
 
@@ -393,7 +438,8 @@ def test_alarms_on_queues_keep_their_state_without_data_and_others_are_then_fine
     """SQS stops reporting a queue that nothing uses; the other metrics are missing when nothing happens."""
     treated = {name: alarm["TreatMissingData"] for name, alarm in alarms().items()}
     queues = {"dead-letters", "undelivered", "oldest-message", "backlog", "in-flight"}
-    assert treated == {name: "ignore" if name in queues else "notBreaching" for name in treated}
+    # Nor does the function look at its configuration when nothing happens.
+    assert treated == {name: "ignore" if name in queues | {"config-errors"} else "notBreaching" for name in treated}
 
 
 def mutants(alarm: dict[str, Any]) -> Iterator[dict[str, Any]]:

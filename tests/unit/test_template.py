@@ -598,12 +598,13 @@ def test_alarms_and_queries_are_left_out_on_emulators_alone() -> None:
 
 def test_saved_queries_use_fields_that_are_logged(stack: Transformed) -> None:
     fields = {"message_id", "outcome", "reason", "status", "statement_id", "user_id", "content_id"}
-    fields |= {"attempts", "receive_count", "duration_ms"}
+    fields |= {"attempts", "receive_count", "duration_ms", "message"}
     words = {"fields", "filter", "sort", "limit", "stats", "count", "count_distinct", "earliest", "latest"}
-    words |= {"as", "by", "in", "and", "ispresent", "desc"}
+    words |= {"as", "by", "in", "and", "ispresent", "desc", "like"}
     labels = {"lines", "messages", "first", "last", "timestamp", "rejected", "deferred"}
+    labels |= {"unknown_user", "unknown_content", "configuration"}
     queries = stack.of_type("AWS::Logs::QueryDefinition").values()
-    assert len(queries) == 3
+    assert len(queries) == 5
     for query in queries:
         text = re.sub(r'"PUT[^"]*"', "", query["QueryString"])
         assert set(re.findall(r"[a-z_]{2,}", text)) <= fields | words | labels
