@@ -68,7 +68,7 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
         pairs = list(zip(messages, results, strict=True))
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, set())]
         for message, result in pairs:
-            application.telemetry.message(message, result)
+            application.telemetry.message(message, result, message.age(began))
         dead_lettered = _dispose(application, pairs, began, answer_by)
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, dead_lettered)]
         application.telemetry.end(results, reported=len(unsettled))

@@ -56,7 +56,8 @@ ALWAYS_EMITTED = frozenset(
         "ConfigErrors",
     }
 )
-_METRIC_OF_REASON = {"unknown_user": "UnknownUsers", "unknown_content": "UnknownContent"}
+# From this age on, a message that waits for an unknown person is counted.
+LONG_WAIT_SECONDS = 12 * 3600
 _METRIC_OF_OUTCOME = {
     Created: "CompletionsCreated",
     Existing: "CompletionsExisting",
@@ -95,12 +96,17 @@ class Telemetry:
         with self._lock:
             self._latencies.append(milliseconds)
 
-    def message(self, message: Message, result: Result) -> None:
-        """Log the outcome of one message: allow-listed, bounded fields, and a reason in our own words."""
+    def message(self, message: Message, result: Result, age: float = 0.0) -> None:
+        """Log the outcome of one message: allow-listed, bounded fields, and a reason in our own words.
+
+        :param age: seconds since the message was sent.
+        """
         outcome = result.outcome
         self.count(_METRIC_OF_OUTCOME[type(outcome)])
-        if outcome.reason in _METRIC_OF_REASON:
-            self.count(_METRIC_OF_REASON[outcome.reason])
+        if outcome.reason == "unknown_content":
+            self.count("UnknownContent")
+        if outcome.reason == "unknown_user" and age >= LONG_WAIT_SECONDS:
+            self.count("UnknownUsers")
         completion = message.content if isinstance(message.content, Completion) else result.completion
         fields: dict[str, Any] = {
             "message_id": message.id[:128],

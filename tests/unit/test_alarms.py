@@ -307,7 +307,7 @@ def codes_are_missing_from_the_table(world: Operation) -> tuple[int, Expected]:
 
 @scenario
 def a_bad_table_is_uploaded_and_corrected(world: Operation) -> tuple[int, Expected]:
-    # Every invocation counts it, until each environment has noticed the correction. For three hours nothing is sent at all.
+    # Every invocation counts it until its environment has noticed the correction. For three hours nothing is sent.
     for minute in (*range(2 * HOUR), *range(5 * HOUR, 8 * HOUR)):
         world.invocation(minute, CompletionsCreated=60, ConfigErrors=int(HOUR <= minute < 6 * HOUR))
     return 8 * HOUR, {"config-errors": [on(HOUR + 1), off(6 * HOUR + 5)]}
