@@ -12,7 +12,7 @@ import ssl
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .authorization import Authorizer
 from .clock import Clock, SystemClock
@@ -225,14 +225,16 @@ def _sqs_client() -> SQSClient:
 def _s3_client() -> S3Client:
     import boto3  # noqa: PLC0415
 
-    return boto3.client("s3", config=_client_config())
+    # An emulator answers under its own host name only, not under one for each bucket.
+    style: Literal["path", "auto"] = "path" if _environment().get("AWS_ENDPOINT_URL") else "auto"
+    return boto3.client("s3", config=_client_config(s3={"addressing_style": style}))
 
 
-def _client_config() -> ClientConfig:
+def _client_config(**options: Any) -> ClientConfig:
     from botocore.config import Config  # noqa: PLC0415
 
     # Short, so that a service that does not answer costs some seconds and not the invocation.
-    return Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+    return Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}, **options)
 
 
 @functools.cache
