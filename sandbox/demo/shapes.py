@@ -1,4 +1,4 @@
-"""The shapes that a completion may arrive in, good and bad."""
+"""The shapes in which a completion may arrive, good and bad."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.thrive_api import Key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The stand-in refuses completions of these.
+# The stand-in refuses completions with these.
 UNKNOWN_USER = "000000000000000000000000"
 UNKNOWN_CONTENT = "ffffffffffffffffffffffff"
 
@@ -21,7 +21,7 @@ Channel = Literal["queue", "bus"]
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A completion before it is written down in some shape; the moment is in whole milliseconds."""
+    """A completion before it is written in some shape; `at` is in whole milliseconds."""
 
     user_id: str
     content_id: str
@@ -29,23 +29,18 @@ class Completion:
 
     @property
     def key(self) -> Key:
-        """The record that Thrive must hold."""
-        return Key(self.user_id, self.content_id, f"{self.at.strftime('%Y-%m-%dT%H:%M:%S')}.{self._milliseconds:03}Z")
-
-    @property
-    def _milliseconds(self) -> int:
-        return self.at.microsecond // 1000
+        """The record that Thrive must have."""
+        return Key(self.user_id, self.content_id, f"{self.at:%Y-%m-%dT%H:%M:%S}.{self.at.microsecond // 1000:03}Z")
 
     def fields(self, zone: timezone = UTC) -> dict[str, Any]:
-        """Write it down as an application would, in some time zone."""
-        local = self.at.astimezone(zone).isoformat(timespec="milliseconds" if self._milliseconds else "seconds")
-        written = local.replace("+00:00", "Z")
-        return {"userId": self.user_id, "contentId": self.content_id, "completedAt": written}
+        """Return its fields as an application would write them, with the time in some time zone."""
+        local = self.at.astimezone(zone).isoformat(timespec="milliseconds" if self.at.microsecond else "seconds")
+        return {"userId": self.user_id, "contentId": self.content_id, "completedAt": local.replace("+00:00", "Z")}
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A message as it is sent: the body on the channel `queue`, the event's detail on `bus`."""
+    """A message as it is sent: `content` is the body on the channel `queue`, the event's detail on `bus`."""
 
     channel: Channel
     content: str
@@ -66,7 +61,7 @@ def _on_the_bus(completion: Completion, zone: timezone) -> Written:
 
 def _timed_by_its_envelope(completion: Completion, zone: timezone) -> Written:
     fields = completion.fields(zone)
-    # As a rule would deliver it. Straight to the queue, because the emulated bus stamps every event with the present.
+    # As a rule delivers it, but sent to the queue: the emulated bus would replace the time with the present.
     return Written("queue", _envelope({k: v for k, v in fields.items() if k != "completedAt"}, fields["completedAt"]))
 
 
@@ -112,7 +107,7 @@ def _notification(message: str) -> str:
     )
 
 
-# By name: how the completion is written down, in some time zone.
+# By name: how to write a completion, with its time in some time zone.
 GOOD: dict[str, Callable[[Completion, timezone], Written]] = {
     "plain": _plain,
     "with more fields": _with_more_fields,
@@ -124,12 +119,12 @@ GOOD: dict[str, Callable[[Completion, timezone], Written]] = {
 
 
 def _but(**changes: object) -> Callable[[dict[str, Any]], str]:
-    """Write the fields with some changed; None leaves one out."""
+    """Write the fields with changes; None leaves a field out."""
     return lambda fields: json.dumps({k: v for k, v in {**fields, **changes}.items() if v is not None})
 
 
-# By name: what is made of good fields. Those of an unknown user or content are refused by Thrive, the others hold no
-# completion; a name that ends so goes over the bus.
+# By name: how to make a bad message from good fields. Thrive refuses an unknown user or content; the others hold no
+# completion. "on the bus" names the channel.
 BAD: dict[str, Callable[[dict[str, Any]], str]] = {
     "not JSON": lambda fields: f"completed: {fields['userId']}",
     "cut off": lambda fields: json.dumps(fields)[:-7],
@@ -146,7 +141,7 @@ BAD: dict[str, Callable[[dict[str, Any]], str]] = {
     "time without offset": _but(completedAt="2024-05-01T09:00:00"),
     "no date on the bus": _but(completedAt="yesterday"),
     "no such day": _but(completedAt="2024-02-30T09:00:00Z"),
-    "key given twice": lambda fields: '{"userId": "somebody", ' + json.dumps(fields)[1:],
+    "duplicate key": lambda fields: '{"userId": "somebody", ' + json.dumps(fields)[1:],
     "not a number": lambda fields: json.dumps({**fields, "score": float("nan")}),
     "nested too deeply": lambda fields: json.dumps(fields)[:-1] + ', "more": ' + "[" * 5000 + "]" * 5000 + "}",
     "far too big": lambda fields: json.dumps({**fields, "essay": "word " * 100_000}),
