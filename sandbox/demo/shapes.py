@@ -46,75 +46,38 @@ class Written:
     content: str
 
 
-def _plain(completion: Completion, zone: timezone) -> Written:
-    return Written("queue", json.dumps(completion.fields(zone)))
-
-
-def _with_more_fields(completion: Completion, zone: timezone) -> Written:
-    more = {"score": 0.75, "course": {"title": "Ladders & scaffolds, höher"}, "tags": ["a", None]}
-    return Written("queue", json.dumps({**more, **completion.fields(zone)}, ensure_ascii=False, indent=1))
-
-
-def _on_the_bus(completion: Completion, zone: timezone) -> Written:
-    return Written("bus", json.dumps(completion.fields(zone)))
-
-
-def _timed_by_its_envelope(completion: Completion, zone: timezone) -> Written:
-    fields = completion.fields(zone)
-    # As a rule delivers it, but sent to the queue: the emulated bus would replace the time with the present.
-    return Written("queue", _envelope({k: v for k, v in fields.items() if k != "completedAt"}, fields["completedAt"]))
-
-
-def _through_a_topic(completion: Completion, zone: timezone) -> Written:
-    return Written("queue", _notification(json.dumps(completion.fields(zone))))
-
-
-def _event_through_a_topic(completion: Completion, zone: timezone) -> Written:
-    return Written("queue", _notification(_envelope(completion.fields(zone), "2025-01-01T00:00:00Z")))
-
-
-def _envelope(detail: dict[str, Any], time: str) -> str:
-    """Wrap a detail as EventBridge does."""
-    return json.dumps(
-        {
-            "version": "0",
-            "id": "17793124-05d4-b198-2fde-7ededc63b103",
-            "detail-type": "LearningCompleted",
-            "source": "learning.completions",
-            "account": "123456789012",
-            "time": time,
-            "region": "eu-west-1",
-            "resources": [],
-            "detail": detail,
-        }
-    )
+def _event(detail: dict[str, Any], time: str) -> str:
+    """Return an event as a rule of EventBridge delivers it."""
+    event = {"version": "0", "id": "17793124-05d4-b198-2fde-7ededc63b103", "account": "123456789012"}
+    event |= {"region": "eu-west-1", "source": "learning.completions", "detail-type": "LearningCompleted", "time": time}
+    return json.dumps({**event, "resources": [], "detail": detail})
 
 
 def _notification(message: str) -> str:
     """Wrap a message as SNS does without raw delivery."""
-    return json.dumps(
-        {
-            "Type": "Notification",
-            "MessageId": "5e2b0f0c-6f0a-5f43-9d4b-5245f3a1c0de",
-            "TopicArn": "arn:aws:sns:eu-west-1:123456789012:completions",
-            "Message": message,
-            "Timestamp": "2025-01-01T00:00:00.000Z",
-            "SignatureVersion": "1",
-            "Signature": "EXAMPLE",
-            "SigningCertURL": "https://sns.eu-west-1.amazonaws.com/example.pem",
-            "UnsubscribeURL": "https://sns.eu-west-1.amazonaws.com/?Action=Unsubscribe",
-        }
-    )
+    topic = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:123456789012:completions"}
+    signature = {"SignatureVersion": "1", "Signature": "EXAMPLE", "Timestamp": "2025-01-01T00:00:00.000Z"}
+    return json.dumps({**topic, "MessageId": "5e2b0f0c-6f0a-5f43-9d4b-5245f3a1c0de", "Message": message, **signature})
 
 
-# By name: how to write a completion, with its time in some time zone.
-GOOD: dict[str, Callable[[Completion, timezone], Written]] = {
-    "plain": _plain,
+def _with_more_fields(fields: dict[str, Any]) -> str:
+    more = {"score": 0.75, "course": {"title": "Ladders & scaffolds, höher"}, "tags": ["a", None]}
+    return json.dumps({**more, **fields}, ensure_ascii=False, indent=1)
+
+
+def _timed_by_its_envelope(fields: dict[str, Any]) -> str:
+    # Sent to the queue, because the emulated bus would replace the time with the present.
+    return _event({k: v for k, v in fields.items() if k != "completedAt"}, fields["completedAt"])
+
+
+# By name: how to write a completion's fields. "on the bus" names the channel, here and below.
+GOOD: dict[str, Callable[[dict[str, Any]], str]] = {
+    "plain": json.dumps,
     "with more fields": _with_more_fields,
-    "on the bus": _on_the_bus,
+    "on the bus": json.dumps,
     "timed by its envelope": _timed_by_its_envelope,
-    "through a topic": _through_a_topic,
-    "an event through a topic": _event_through_a_topic,
+    "through a topic": lambda fields: _notification(json.dumps(fields)),
+    "an event through a topic": lambda fields: _notification(_event(fields, "2025-01-01T00:00:00Z")),
 }
 
 
@@ -124,7 +87,7 @@ def _but(**changes: object) -> Callable[[dict[str, Any]], str]:
 
 
 # By name: how to make a bad message from good fields. Thrive refuses an unknown user or content; the others hold no
-# completion. "on the bus" names the channel.
+# completion.
 BAD: dict[str, Callable[[dict[str, Any]], str]] = {
     "not JSON": lambda fields: f"completed: {fields['userId']}",
     "cut off": lambda fields: json.dumps(fields)[:-7],
@@ -148,3 +111,8 @@ BAD: dict[str, Callable[[dict[str, Any]], str]] = {
     "unknown user": _but(userId=UNKNOWN_USER),
     "unknown content": _but(contentId=UNKNOWN_CONTENT),
 }
+
+
+def channel_of(name: str) -> Channel:
+    """Return where a message of this name is sent."""
+    return "bus" if name.endswith("on the bus") else "queue"

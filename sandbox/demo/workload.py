@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from sandbox.demo.shapes import BAD, GOOD, Channel, Completion, Written
+from sandbox.demo.shapes import BAD, GOOD, Completion, Written, channel_of
 
 if TYPE_CHECKING:
     from sandbox.thrive_api import Key
@@ -77,10 +77,10 @@ def _invent(rng: random.Random) -> Completion:
 def _good(label: str, completion: Completion, rng: random.Random) -> Message:
     shape = rng.choice(tuple(GOOD))
     zone = rng.choice(_ZONES)
-    return Message(f"{label}, {shape}", GOOD[shape](completion, zone), Recorded(completion.key))
+    written = Written(channel_of(shape), GOOD[shape](completion.fields(zone)))
+    return Message(f"{label}, {shape}", written, Recorded(completion.key))
 
 
 def _bad(label: str, kind: str, completion: Completion) -> Message:
     reason = "refused" if kind.startswith("unknown") else "invalid_message"
-    channel: Channel = "bus" if kind.endswith("on the bus") else "queue"
-    return Message(label, Written(channel, BAD[kind](completion.fields())), Rejected(reason))
+    return Message(label, Written(channel_of(kind), BAD[kind](completion.fields())), Rejected(reason))

@@ -30,6 +30,7 @@ MALFORMED = [
     b'{"batchItemFailures": [',
     b'"ok"',
     b"[]",
+    b'{"batchItemFailures": {}}',
     b'{"batchItemFailures": {"itemIdentifier": "m1"}}',
     b'{"batchItemFailures": ["m1"]}',
     b'{"batchItemFailures": [null]}',
