@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sandbox.pipeline.emulator import ACCESS, ROOT
-from sandbox.pipeline.processes import LOOPBACK, Child, accepts, free_port
+from sandbox.pipeline.processes import LOOPBACK, Child, StartError, accepts, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,6 +137,7 @@ class Environment:
         self._runtime_log = folder / f"{name}.runtime.log"
         self._child: Child | None = None
         self._port = 0
+        self._was_killed = False
         # Lambda never sends two invocations to one environment at once, and the emulator does not survive it.
         self._busy = threading.Lock()
 
@@ -159,7 +160,12 @@ class Environment:
         payload = json.dumps(event).encode()
         with self._busy:
             if self._child is None or not self._child.is_running():
-                self._start()
+                try:
+                    self._start()
+                except StartError:
+                    if not self._was_killed:
+                        raise
+                    raise InvocationError("exit", "the environment was killed while it started") from None
             try:
                 status, answer = self._post(payload)
             except TimeoutError:
@@ -172,9 +178,9 @@ class Environment:
 
     def kill(self) -> None:
         """Kill the environment with SIGKILL; the next invocation is a cold start. Any thread may call this."""
-        child = self._child
-        if child is not None:
-            child.kill()
+        self._was_killed = True
+        if self._child is not None:
+            self._child.kill()
 
     def freeze(self) -> None:
         """Freeze the function, as Lambda does between two invocations; its timeout goes on."""
@@ -188,6 +194,7 @@ class Environment:
 
     def _start(self) -> None:
         self.kill()
+        self._was_killed = False
         self._port = free_port()
         self._child = Child(
             self._command(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,16 @@ def test_a_dead_environment_starts_again(environment: Environment, event: dict[s
         environment.invoke(event)
     assert environment.invoke({}) == b'{"count": 1, "left": true}'
     assert environment.cold_starts == 2
+
+
+def test_an_environment_that_is_killed_while_it_starts_has_died(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("import time; time.sleep(60)")
+    killer = threading.Thread(target=lambda: (wait(lambda: environment.cold_starts == 1), environment.kill()))
+    killer.start()
+    with pytest.raises(InvocationError) as raised:
+        environment.invoke({})
+    killer.join()
+    assert raised.value.kind == "exit"
 
 
 def test_a_child_that_does_not_start_is_named_with_its_log(tmp_path: Path) -> None:
