@@ -48,7 +48,6 @@ def test_every_shape_is_recorded(make_pipeline: Callable[..., Pipeline]) -> None
     """Plain bodies, events through the rule, SNS notifications and a repeat end as one record each."""
     pipeline = make_pipeline()
     rule = pipeline.rig.stack.rule
-    assert rule is not None
     event = {"detail-type": "T", "source": "s", "time": "2024-05-01T09:00:00Z", "detail": completion(3)}
     notification = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t"}
     pipeline.send(

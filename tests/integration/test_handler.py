@@ -155,7 +155,7 @@ ROWS = [
     status_row(202, "exists"),
     status_row(409, "exists"),
     pytest.param(Row("created", fault=always(spoil="html"), status=201), id="201 with HTML"),
-    pytest.param(Row("created", fault=always(drop=("statementId",)), status=201), id="201 without statementId"),
+    pytest.param(Row("created", fault=always(body="{}"), status=201), id="201 without statementId"),
     pytest.param(Row("created", fault=always(ending="truncate"), status=201), id="201 cut off"),
     pytest.param(Row("created", fault=always(ending="endless"), status=201), id="201 with an endless body"),
     pytest.param(Row("created", fault=always(spoil="gzip"), status=201), id="201 with gzip"),
