@@ -37,7 +37,7 @@ def build(source: Path, logical_id: str, cache: Path) -> Artefact:
 
     :raises BuildError: the build failed.
     """
-    target = cache / _content_hash(source)
+    target = cache / content_hash(source)
     if not target.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         _delete_unused(cache)
@@ -49,7 +49,7 @@ def build(source: Path, logical_id: str, cache: Path) -> Artefact:
     return Artefact(target)
 
 
-def _content_hash(folder: Path) -> str:
+def content_hash(folder: Path) -> str:
     """Return a digest of the files' names and contents, and of the Python that would build them."""
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(folder.rglob("*")):
