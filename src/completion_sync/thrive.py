@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .clock import Clock, Deadline, elapsed
-from .errors import AccessError, ForbiddenError, OutOfTimeError, RefusedError, TemporaryError
+from .errors import AccessError, ForbiddenError, RefusedError, TemporaryError
 from .outcomes import Created, Existing
-from .pressure import MIN_ATTEMPT_SECONDS
 from .redaction import Redactor
-from .retry import parse_retry_after
+from .retry import attempt_within, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,18 +73,13 @@ class ThriveClient:
         return self._interpret(response, grant)
 
     def _send(self, body: bytes, grant: Grant, deadline: Deadline) -> Response:
-        remaining = deadline.remaining()
-        if remaining < MIN_ATTEMPT_SECONDS:
-            raise OutOfTimeError
-        started = self._clock.now()
         headers = {"Authorization": grant.header, "Content-Type": "application/json"}
-        try:
-            response = self._transport.post(COMPLETIONS_PATH, headers, body, min(self._request_timeout, remaining))
-        except TemporaryError:
-            # Cut short by our own deadline, not by the time that an attempt may take.
-            if deadline.remaining() < MIN_ATTEMPT_SECONDS and remaining < self._request_timeout:
-                raise OutOfTimeError("the function's deadline came before the answer") from None
-            raise
+        started = self._clock.now()
+        response = attempt_within(
+            deadline,
+            self._request_timeout,
+            lambda timeout: self._transport.post(COMPLETIONS_PATH, headers, body, timeout),
+        )
         self._observe_latency(elapsed(started, self._clock.now()) * 1000)
         return response
 
