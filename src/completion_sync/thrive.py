@@ -103,14 +103,14 @@ class ThriveClient:
             detail = f"{answer}, but the body is not Thrive's"
             raise TemporaryError("unavailable", detail, status=status, retry_after=self._retry_after(response))
         self._answered()
-        redactor = Redactor(grant.reading.credentials)
+        redactor = Redactor(grant.reading.credentials, grant.header)
         if status == 201:
-            return Created(redactor.printable_id(fields.get("statementId"), grant.header), status)
+            return Created(redactor.printable_id(fields.get("statementId")), status)
         # RFC 9110, section 15: an unknown code means what the x00 of its class means, so any other 2xx is a 200.
         # 409: "already exists".
         if status < 300 or status == 409:
-            return Existing(redactor.printable_id(fields.get("statementId"), grant.header), status)
-        explanation = redactor.one_line(fields.get("message"), grant.header)
+            return Existing(redactor.printable_id(fields.get("statementId")), status)
+        explanation = redactor.one_line(fields.get("message"))
         raise RefusedError(f"{answer}: {explanation}" if explanation else answer, status=status)
 
     def _retry_after(self, response: Response) -> float | None:
