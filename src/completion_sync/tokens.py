@@ -144,7 +144,8 @@ class ClientCredentialsFlow:
             raise _unusable(f"{answer}, which is no answer to a token request", status)
         token = fields.get("access_token")
         if not isinstance(token, str) or not _BEARER_TOKEN.fullmatch(token):
-            raise TemporaryError("unavailable", f"{answer} without a readable access_token", status=status)
+            detail = f"{answer} without a readable access_token"
+            raise TemporaryError("unavailable", detail, status=status, retry_after=retry_after)
         if str(fields.get("token_type")).lower() != "bearer":
             raise _unusable(f"{answer} with a token_type other than Bearer", status)
         return AccessToken(token, requested, _lifetime(fields.get("expires_in")))

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from completion_sync.clock import Deadline, Instant
 from completion_sync.completion import Completion
 from completion_sync.credentials import Credentials
+from completion_sync.pressure import Pressure
 from completion_sync.transport import Response
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class FakeClock:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
             self.sleeps.append(seconds)
+        before = self.now()
         self.advance(seconds)
+        if seconds > 0 and self.now().monotonic == before.monotonic:
+            self.advance(1e-6)  # the rest of a wait, too small to be added to a float of this size, would never pass
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass on both clocks."""
@@ -351,6 +355,11 @@ def sqs_record(
 def sqs_event(*records: dict[str, Any]) -> dict[str, Any]:
     """Give the event of a batch."""
     return {"Records": list(records)}
+
+
+def pressure(clock: Clock, **options: Any) -> Pressure:
+    """Return a pressure without randomness: every pause is as long as it may be."""
+    return Pressure("calls", clock, Counts(), lambda _line: None, **{"uniform": lambda _low, high: high} | options)
 
 
 def far_deadline(clock: Clock) -> Deadline:
