@@ -51,8 +51,11 @@ class Authorizer:
         if refused.token is not None:
             self._tokens.invalidate(refused.token)
             if refused.renewals == 0:
-                # The cache, not the refused credentials: another thread may have read a rotated secret meanwhile.
-                return self._grant(self._credentials.get(), deadline, renewals=1)
+                # Another thread may have read a rotated secret meanwhile. If it found the same credentials, keep the
+                # older generation: at the next 401, reread() then returns what was read, and does not read again.
+                latest = self._credentials.get()
+                is_same = latest.credentials == refused.reading.credentials
+                return self._grant(refused.reading if is_same else latest, deadline, renewals=1)
         if refused.renewals <= 1:
             reading = self._credentials.reread(refused.reading.generation)
             if reading.credentials != refused.reading.credentials:
