@@ -137,9 +137,7 @@ def test_oauth2_sends_a_bearer_token_and_caches_it():
 
 def test_basic_sends_tenant_id_and_secret_without_a_token():
     case = Case(authMethod="basic", clientId="client-1")
-
     grant = case.grant()
-
     assert basic(grant.header) == f"{TENANT}:{OLD}"
     assert (grant.token, grant.renewals) == (None, 0)
     assert case.calls == (0, 1)
@@ -148,7 +146,6 @@ def test_basic_sends_tenant_id_and_secret_without_a_token():
 @pytest.mark.parametrize("method", ["oauth2", "basic"])
 def test_repr_shows_neither_header_nor_secret(method):
     grant = Case(authMethod=method).grant()
-
     assert not holds_any(repr(grant), [grant.header, grant.header.partition(" ")[2], OLD, TENANT])
 
 
@@ -165,7 +162,6 @@ def test_the_deadline_reaches_the_token_request():
 def test_an_unreadable_secret_sends_nothing():
     case = Case()
     case.manager.failure = client_error("AccessDeniedException")
-
     assert case.failure().reason == "misconfigured"
     assert case.calls == (0, 1)
 
@@ -182,7 +178,6 @@ def test_an_unreadable_secret_sends_nothing():
 def test_only_refused_credentials_lead_to_another_read(response, reason):
     case = Case()
     case.transport.then(response, response)
-
     assert case.failure().reason == reason
     assert case.manager.reads == 1
 
@@ -218,7 +213,6 @@ def test_a_secret_corrected_within_the_minute_is_used():
     case = Case(NEW)
     case.failure()
     case.promote()
-
     assert secret_of(case.send()) == NEW
 
 
@@ -230,7 +224,6 @@ def test_if_the_secret_cannot_be_read_again_the_cause_to_be_fixed_is_raised(code
     case = Case(NEW)
     case.cache.get()
     case.manager.failure = client_error(code, status)
-
     assert case.failure().reason == reason
 
 
@@ -455,5 +448,4 @@ def test_no_failure_on_the_way_shows_a_secret():
     case = Case(OLD, clientId=CANARY)
     case.send()
     case.thrive.revoke(OLD)
-
     assert not holds_any(texts_of(case.failure()), [OLD, CANARY, TENANT, "token-1", "token-2"])

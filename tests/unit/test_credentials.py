@@ -70,7 +70,6 @@ def secret_with(key, value):
 
 def test_two_keys_are_enough():
     parsed = Credentials.parse(json.dumps({"tenantId": TENANT, "clientSecret": CANARY}))
-
     assert parsed == Credentials(TENANT, TENANT, CANARY, "oauth2", "client_secret_post")
 
 
@@ -78,7 +77,6 @@ def test_two_keys_are_enough():
 @pytest.mark.parametrize("endpoint_method", ["client_secret_post", "client_secret_basic"])
 def test_every_key_is_read(method, endpoint_method):
     parsed = credentials(clientId="client-1", authMethod=method, tokenEndpointAuthMethod=endpoint_method, note="x")
-
     assert parsed == Credentials(TENANT, "client-1", CANARY, method, endpoint_method)
 
 
@@ -89,7 +87,6 @@ def test_api_secret_is_used_if_there_is_no_client_secret():
 
 def test_null_counts_as_absent():
     nulls = dict.fromkeys(["clientId", "authMethod", "tokenEndpointAuthMethod", "apiSecret"])
-
     assert Credentials.parse(json.dumps(secret_fields() | nulls)) == credentials()
     assert refusal(json.dumps(secret_fields() | {"tenantId": None})) == "tenantId: is missing"
     assert refusal(json.dumps(secret_fields() | {"clientSecret": None})) == "clientSecret or apiSecret: is missing"
@@ -184,7 +181,6 @@ ANY_TEXT = st.text() | st.recursive(st.none() | st.text(), lambda inner: st.dict
 )
 def test_any_text_is_parsed_or_refused_without_being_quoted(secret):
     result = parsed(secret)
-
     if isinstance(result, AccessError):
         assert result.reason == "misconfigured"
         assert result.__context__ is None
@@ -193,7 +189,6 @@ def test_any_text_is_parsed_or_refused_without_being_quoted(secret):
 
 def test_repr_shows_no_value():
     shown = repr(credentials(tenantId="canary-tenant", clientId="canary-client"))
-
     assert shown == "Credentials(auth_method='oauth2', token_endpoint_auth_method='client_secret_post')"
 
 
@@ -219,7 +214,6 @@ def test_basic_header_matches_the_examples_of_rfc_7617():
 @given(st.text(), st.text())
 def test_a_basic_header_can_be_decoded_again(user, password):
     encoded = basic_header(user, password).removeprefix("Basic ")
-
     assert base64.b64decode(encoded, validate=True).decode() == f"{user}:{password}"
 
 
@@ -284,40 +278,32 @@ def test_the_secret_is_read_again_at_its_maximum_age_by_either_clock(case, passi
 @pytest.mark.parametrize(("age", "reads"), [(MAX_AGE - JUST_UNDER, 1), (MAX_AGE, 2)])
 def test_a_wall_clock_that_steps_back_does_not_keep_the_secret_longer(case, age, reads):
     case.get()
-
     case.clock.step_wall(-86_400)
     case.clock.advance(age)
     case.get()
-
     assert case.manager.reads == reads
 
 
 @pytest.mark.parametrize("start", [0.0, 0.001, -1.0])
 def test_clocks_near_zero_do_not_look_like_a_read_secret(start):
     case = Case(clock=FakeClock(wall=start, monotonic=start))
-
     case.get()
     case.get()
-
     assert case.manager.reads == 1
 
 
 def test_a_maximum_age_of_zero_reads_each_time():
     case = Case(max_age=0)
-
     case.get()
     case.get()
-
     assert case.manager.reads == 2
 
 
 def test_the_age_counts_from_before_the_read(case):
     case.manager.on_read = lambda: case.clock.advance(10)
     case.get()
-
     case.clock.advance(MAX_AGE - 10)
     case.get()
-
     assert case.manager.reads == 2
 
 
@@ -381,9 +367,7 @@ MISCONFIGURED = [
 )
 def test_a_failed_read_defers_in_our_own_words(case, failure, reason, text):
     case.manager.failure = failure
-
     error = case.failure()
-
     assert (error.reason, str(error), error.status) == (reason, text, None)
     assert CANARY not in texts_of(error)
     assert case.counts == Counts(SecretReads=1, AuthFailures=int(reason == "misconfigured"))
@@ -392,9 +376,7 @@ def test_a_failed_read_defers_in_our_own_words(case, failure, reason, text):
 @pytest.mark.parametrize("secret", [CANARY, secret_text(tenantId=None), "{}"])
 def test_a_malformed_secret_defers_as_misconfigured(case, secret):
     case.manager.secret = secret
-
     error = case.failure()
-
     assert (error.reason, str(error)[:23]) == ("misconfigured", "the secret is malformed")
     assert CANARY not in texts_of(error)
     assert case.counts["AuthFailures"] == 1
@@ -402,7 +384,6 @@ def test_a_malformed_secret_defers_as_misconfigured(case, secret):
 
 def test_a_binary_secret_is_malformed(case):
     case.manager.binary = secret_text().encode()
-
     assert "must be a JSON object in SecretString" in str(case.failure())
 
 
@@ -418,7 +399,6 @@ def test_an_error_in_creating_the_client_is_an_error_of_the_read():
 
 def test_an_error_that_boto3_does_not_raise_passes(case):
     case.manager.failure = KeyError("defect")
-
     with pytest.raises(KeyError):
         case.cache.get()
 
@@ -472,7 +452,6 @@ def test_a_secret_that_was_taken_away_or_spoilt_is_not_bridged(case, failure):
     case.get()
     case.clock.advance(MAX_AGE)
     case.manager.secret, case.manager.failure = "{}", failure
-
     assert case.failure().reason == "misconfigured"
 
 
@@ -502,9 +481,7 @@ def test_a_failure_is_shared_for_a_second_from_its_end(case, passing, seconds, r
 def test_a_remembered_failure_keeps_no_frames_alive(case):
     case.manager.secret = "{}"
     error = weakref.ref(case.failure())
-
     gc.collect()
-
     assert error() is None
     assert case.failure()
 
@@ -527,9 +504,7 @@ def test_reread_reads_whatever_the_age_and_starts_a_new_one(case):
 
 def test_reread_of_an_unchanged_secret_returns_equal_credentials_of_a_new_generation(case):
     refused = case.cache.get()
-
     reading = case.cache.reread(refused.generation)
-
     assert reading.credentials == refused.credentials
     assert reading.generation > refused.generation
 
@@ -548,9 +523,7 @@ def test_a_stale_generation_gets_what_another_thread_has_read(case, rotated):
 def test_generations_go_on_growing_after_clear(case):
     before = case.cache.get()
     case.cache.clear()
-
     after = case.cache.reread(before.generation)
-
     assert after.generation > before.generation
     assert case.cache.reread(before.generation) is after
 
@@ -570,7 +543,6 @@ def test_in_an_outage_reread_returns_the_refused_credentials_and_reads_once_a_se
 def test_reread_raises_what_get_raises(case):
     refused = case.cache.get()
     case.manager.failure = DENIED
-
     with pytest.raises(AccessError, match="AccessDeniedException"):
         case.cache.reread(refused.generation)
 

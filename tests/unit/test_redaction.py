@@ -95,7 +95,6 @@ def test_no_credential_is_shown_in_any_encoding(secret, data, before, after):
 
 def test_credentials_are_found_with_the_white_space_as_it_is_and_joined():
     with_blanks = redactor(clientSecret="se  cret-with blank")  # pragma: allowlist secret
-
     assert with_blanks.one_line("bad: se  cret-with blank") == ""
     assert redactor(clientId="client/1 2").one_line("bad: client/1\n2") == ""
 
@@ -106,7 +105,6 @@ def test_credentials_far_behind_are_found():
 
 def test_the_authorization_header_of_the_request_is_found():
     header = basic_header(TENANT, CANARY)
-
     assert redactor(header).one_line(f"bad header {header}") == ""
 
 

@@ -166,13 +166,11 @@ def test_every_status_and_body_has_one_meaning(body):
 @pytest.mark.parametrize("status", ["404", 405, None, [404], {"a": 404}], ids=str)
 def test_a_404_whose_body_names_another_status_is_a_gateway_s(status):
     result = Case(json_response(404, {"status": status, "message": "Not Found"})).result()
-
     assert (type(result), result.reason) == (TemporaryError, "unavailable")
 
 
 def test_a_refusal_is_explained_in_thrive_s_words_on_one_line():
     result = Case(json_response(422, {"message": "contentId\nis unknown to ada@learner.example"})).result()
-
     assert str(result) == "Thrive answered 422: contentId is unknown to [e-mail]"
 
 
@@ -180,20 +178,17 @@ def test_a_refusal_is_explained_in_thrive_s_words_on_one_line():
 @pytest.mark.parametrize("status", [200, 201, 409, 422])
 def test_an_answer_that_quotes_the_credentials_is_not_repeated(status, quoted):
     result = Case(json_response(status, {"statementId": quoted, "message": quoted})).result()
-
     assert str(result) == "Thrive answered 422" if status == 422 else result.statement_id is None
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 408, 425, 429, 500, 301, 101])
 def test_no_other_answer_is_repeated(status):
     result = Case(always=json_response(status, {"message": "words of a page"})).result()
-
     assert "words" not in texts_of(result)
 
 
 def test_a_retry_after_date_counts_from_the_wall_clock():
     result = Case(Response(503, None, "Fri, 15 Jan 2027 08:01:00 GMT")).result()  # a minute after the clock's start
-
     assert result.retry_after == 60.0
 
 
@@ -243,24 +238,19 @@ def test_401_for_ever_is_a_bounded_number_of_requests(method, secrets, requests)
 
 def test_a_403_renews_nothing():
     case = Case(Response(403, None))
-
     case.result()
-
     assert len(case.tokens.requests) == case.secrets.reads == 1
 
 
 def test_basic_credentials_need_no_token():
     case = Case(RECORDED, secret=secret_text(authMethod="basic"))
-
     case.result()
-
     assert case.headers[0].startswith("Basic ")
     assert case.tokens.requests == []
 
 
 def test_without_credentials_nothing_is_sent():
     case = Case(secret="not JSON")
-
     assert case.result().reason == "misconfigured"
     assert case.transport.requests == case.tokens.requests == []
 
@@ -275,16 +265,13 @@ def test_without_credentials_nothing_is_sent():
 def test_an_attempt_may_take_its_timeout_or_the_time_that_is_left(left, timeout):
     case = Case(RECORDED, RECORDED)
     case.result()
-
     case.result(left)
-
     assert case.transport.requests[-1].timeout == pytest.approx(timeout)
 
 
 def test_without_time_nothing_is_sent():
     case = Case(RECORDED)
     case.result()
-
     assert type(case.result(MIN_ATTEMPT_SECONDS * 0.99)) is OutOfTimeError
     assert len(case.transport.requests) == 1
 

@@ -124,17 +124,13 @@ def test_a_server_can_decode_the_credentials_from_either_form(client_id, client_
 @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
 def test_an_empty_scope_is_not_sent(method):
     case = FlowCase(token_response(), scope="")
-
     case.fetch(tokenEndpointAuthMethod=method)
-
     assert "scope" not in case.request.form
 
 
 def test_the_tenant_id_is_one_segment_of_the_path():
     case = FlowCase(token_response())
-
     case.fetch(tenantId="a/../b?c#d e\u00e9")
-
     assert case.request.path == "/oauth2/token/a%2F..%2Fb%3Fc%23d%20e%C3%A9"
 
 
@@ -143,19 +139,15 @@ def test_the_tenant_id_is_one_segment_of_the_path():
 )
 def test_a_request_may_take_its_timeout_or_the_time_that_is_left(seconds, timeout):
     case = FlowCase(token_response())
-
     case.fetch(seconds)
-
     assert case.request.timeout == pytest.approx(timeout)
 
 
 @pytest.mark.parametrize("seconds", [0.199, 0.0, -1.0])
 def test_without_time_nothing_is_sent_or_counted(seconds):
     case = FlowCase()
-
     with pytest.raises(OutOfTimeError):
         case.fetch(seconds)
-
     assert case.transport.requests == []
     assert case.counts == {}
 
@@ -229,9 +221,7 @@ KNOWN = [
 def test_only_the_error_codes_of_rfc_6749_are_repeated(status, error, shown):
     # In a 200 as well, and even beside a token.
     fields = {"error": error, "error_description": CANARY, "access_token": "a", "token_type": "Bearer"}
-
     result = FlowCase(json_response(status, fields)).fetched()
-
     assert (type(result), result.reason, result.status) == (AccessError, "unauthorized", status)
     assert str(result) == f"the token endpoint answered {status}{shown}: check the credentials and the scope"
 
@@ -245,7 +235,6 @@ def test_every_bearer_token_is_accepted(value, token_type):
 @pytest.mark.parametrize("token_type", [None, "", "mac", "DPoP", "Bearer ", 5, ["Bearer"]], ids=str)
 def test_another_token_type_is_misconfigured(token_type):
     result = FlowCase(token_response(token_type=token_type)).fetched()
-
     assert (type(result), result.reason, result.status) == (AccessError, "misconfigured", 200)
     assert str(result) == "the token endpoint answered 200 with a token_type other than Bearer"
 
@@ -255,7 +244,6 @@ def test_another_token_type_is_misconfigured(token_type):
 )
 def test_an_unreadable_access_token_is_temporary(token):
     result = FlowCase(token_response(access_token=token)).fetched()
-
     assert (type(result), result.reason, result.status) == (TemporaryError, "unavailable", 200)
     assert str(result) == "the token endpoint answered 200 without a readable access_token"
 
@@ -272,7 +260,6 @@ def test_an_unreadable_access_token_is_temporary(token):
 )
 def test_expires_in_is_a_positive_number_of_at_most_a_day_or_replaced(expires_in, lifetime):
     result = FlowCase(token_response(expires_in=expires_in)).fetch().lifetime
-
     assert (result, type(result)) == (lifetime, float)
 
 
@@ -370,7 +357,6 @@ def test_a_token_is_used_until_it_is_due_by_either_clock(passing, seconds, value
 def test_a_token_of_clocks_at_zero_is_cached():
     case = Case()
     case.clock.step_wall(-case.clock.now().wall)
-
     assert case.get() is case.get()
 
 
@@ -386,7 +372,6 @@ def test_a_token_that_expired_on_its_way_is_used_once():
 
 def test_a_token_belongs_to_its_credentials():
     case = Case()
-
     assert case.get() is case.get(credentials())
     assert [case.value(OTHER), case.value(OTHER), case.value()] == ["token-2", "token-2", "token-3"]
 
@@ -468,7 +453,6 @@ def test_the_next_token_may_be_renewed_as_soon_as_it_is_due():
     for _ in range(4):
         case.get()
         case.clock.advance(11)
-
     assert case.value() == "token-5"
 
 
@@ -502,7 +486,6 @@ def test_a_valid_token_is_used_while_the_token_endpoint_is_out():
     case.get()
     case.pressure.failed("token")
     case.clock.advance(DUE)
-
     assert (case.value(), case.requests) == ("old", 1)
 
 
@@ -539,7 +522,6 @@ def renewal_during(work, answer=None):
 
 def test_while_one_thread_renews_the_others_use_the_old_token():
     case, results = renewal_during(lambda case, _: case.value())
-
     assert case.value() == "renewed"
     assert results == ["old"]
     assert case.value() == "renewed"
@@ -597,7 +579,6 @@ def test_a_refusal_is_remembered_for_a_minute(passing, seconds, requests):
 
 def test_a_misconfigured_endpoint_is_remembered_too():
     case = Case(always=REDIRECT)
-
     assert case.failure().reason == case.failure().reason == "misconfigured"
     assert case.requests == 1
 
@@ -605,7 +586,6 @@ def test_a_misconfigured_endpoint_is_remembered_too():
 def test_a_refusal_belongs_to_its_credentials_and_ends_with_a_success():
     case = Case(REFUSED)
     case.failure()
-
     assert case.value(OTHER) == "token-1"
     assert case.value() == "token-2"
 
@@ -614,9 +594,7 @@ def test_a_refusal_belongs_to_its_credentials_and_ends_with_a_success():
 def test_a_remembered_failure_keeps_no_frames_alive(answer):
     case = Case(always=answer)
     error = weakref.ref(case.failure())
-
     gc.collect()
-
     assert error() is None
     assert case.failure()
 
@@ -648,9 +626,7 @@ def test_two_failed_attempts_are_an_outage_that_halts_the_batch(answer, status, 
 
 def test_a_single_attempt_is_an_outage_if_there_is_no_time_for_a_second():
     case = Case(always=Response(503, b"", "120"))
-
     error = case.failure()
-
     assert (error.reason, error.retry_after, case.requests) == ("unavailable", 120, 1)
     assert case.pressure.is_out
 
@@ -684,7 +660,6 @@ def test_any_answer_ends_the_outage(answer):
 
 def test_a_second_attempt_may_succeed():
     case = Case(DOWN)
-
     assert case.value() == "token-1"
     assert not case.pressure.is_out
 
@@ -714,10 +689,8 @@ def test_a_long_pause_holds_token_requests_back_until_it_ends():
 
 def test_without_time_it_is_only_this_message_that_has_none():
     case = Case()
-
     with pytest.raises(OutOfTimeError):
         case.get(seconds=0.1)
-
     assert case.value() == "token-1"
 
 
