@@ -362,6 +362,12 @@ def pressure(clock: Clock, **options: Any) -> Pressure:
     return Pressure("calls", clock, Counts(), lambda _line: None, **{"uniform": lambda _low, high: high} | options)
 
 
+def memory_of(seconds: float) -> list[tuple[str, float, bool]]:
+    """Return test cases for what is remembered for ``seconds``: how a clock moves, how far, whether it still holds."""
+    moves = [("advance", 0.0), ("advance", seconds - 1e-6), ("advance", seconds), ("freeze", seconds)]
+    return [*((how, far, far < seconds) for how, far in moves), ("step_wall", -0.5, False)]
+
+
 def far_deadline(clock: Clock) -> Deadline:
     """Give a deadline that no test reaches."""
     return Deadline(clock, 1e9)

@@ -126,9 +126,7 @@ def basic(header):
 
 def test_oauth2_sends_a_bearer_token_and_caches_it():
     case = Case()
-
     grant = case.grant()
-
     assert (grant.header, grant.renewals) == ("Bearer token-1", 0)
     assert grant.token is case.tokens.get(grant.reading.credentials, far_deadline(case.clock))
     assert case.grant() == grant
@@ -152,18 +150,10 @@ def test_repr_shows_neither_header_nor_secret(method):
 def test_the_deadline_reaches_the_token_request():
     case = Case()
     refused = case.grant()
-
     with pytest.raises(OutOfTimeError):
         case.authorizer.renew(refused, Deadline(case.clock, 0.1))
     with pytest.raises(OutOfTimeError):
         case.authorizer.grant(Deadline(case.clock, 0.1))
-
-
-def test_an_unreadable_secret_sends_nothing():
-    case = Case()
-    case.manager.failure = client_error("AccessDeniedException")
-    assert case.failure().reason == "misconfigured"
-    assert case.calls == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +177,7 @@ def test_credentials_that_the_token_endpoint_refuses_are_read_again(method):
     case = Case(NEW)
     case.cache.get()
     case.promote(authMethod=method)
-
     grant = case.grant()
-
     assert (secret_of(grant), grant.renewals) == (NEW, 0)
     assert grant.header.startswith("Bearer token-1" if method == "oauth2" else "Basic ")
     assert case.calls == (2 if method == "oauth2" else 1, 2)
@@ -207,13 +195,6 @@ def test_refused_credentials_stay_refused_if_the_secret_holds_no_better_ones(pro
     requests = 1 if promoted == OLD else 2
     assert case.calls == (requests, 2)
     assert case.counts["AuthFailures"] == requests
-
-
-def test_a_secret_corrected_within_the_minute_is_used():
-    case = Case(NEW)
-    case.failure()
-    case.promote()
-    assert secret_of(case.send()) == NEW
 
 
 @pytest.mark.parametrize(
@@ -251,7 +232,6 @@ def test_first_a_new_token_then_the_new_secret_then_nothing():
 def test_a_new_token_and_an_unchanged_secret_leave_nothing_to_try():
     case = Case()
     refused = case.renew(case.grant())
-
     assert str(case.failure(lambda: case.renew(refused))) == REFUSED_BY_API
     assert case.counts["AuthFailures"] == 1
     assert case.calls == (2, 2)
@@ -275,9 +255,7 @@ def test_basic_reads_the_secret_at_the_first_401_and_ends_at_the_second():
 def test_basic_with_an_unchanged_secret_ends_at_once():
     case = Case(authMethod="basic")
     grant = case.grant()
-
     error = case.failure(lambda: case.renew(grant))
-
     assert (error.reason, str(error), error.status) == ("unauthorized", REFUSED_BY_API, 401)
     assert case.calls == (0, 2)
     assert case.counts["AuthFailures"] == 1
@@ -288,24 +266,9 @@ def test_the_scheme_may_change_at_a_renewal():
     oauth, grant = case.renew(case.grant()), back.grant()
     case.promote(authMethod="basic")
     back.promote(authMethod="oauth2")
-
     renewed = case.renew(oauth)
-
     assert (basic(renewed.header), renewed.token) == (f"{TENANT}:{NEW}", None)
     assert back.renew(grant).header == "Bearer token-1"
-
-
-def test_token_and_secret_revoked_together_need_one_renewal():
-    case = Case(OLD, NEW)
-    refused = case.grant()
-    case.thrive.revoke(OLD)
-    case.promote()
-
-    renewed = case.renew(refused)
-
-    assert (secret_of(renewed), renewed.renewals) == (NEW, 1)
-    assert case.thrive.accepts(renewed.header)
-    assert case.calls == (3, 2)
 
 
 def test_a_late_renewal_takes_what_another_thread_has_renewed():
@@ -353,7 +316,8 @@ def test_revoked_after_promotion_costs_no_message(method):
 
     case.thrive.revoke(OLD)
 
-    assert secret_of(case.send()) == NEW
+    grant = case.send()
+    assert (secret_of(grant), grant.renewals) == (NEW, 1 if method == "oauth2" else 2)
     assert case.send().renewals == 0
     # The token endpoint's refusal of the old secret.
     assert case.counts["AuthFailures"] == (1 if method == "oauth2" else 0)

@@ -76,9 +76,7 @@ def test_out_of_time_needs_no_words():
 def test_a_copy_of_an_access_error_is_equal_and_holds_no_traceback():
     with pytest.raises(AccessError) as raised:
         raise AccessError("rate_limited", "no token: answered 429", status=429, retry_after=7.0)
-
     copy = raised.value.copy()
-
     assert copy is not raised.value
     assert (type(copy), vars(copy), copy.args) == (AccessError, vars(raised.value), raised.value.args)
     assert copy.__traceback__ is None

@@ -121,7 +121,6 @@ def test_a_value_of_fewer_than_eight_characters_is_not_sought():
 @given(st.text() | st.text(st.sampled_from("a @%40\n\u2028\u202e")))
 def test_whatever_the_text_one_short_printable_line_is_shown(text):
     shown = redactor().one_line(text)
-
     assert len(shown) <= MAX_TEXT_LENGTH
     assert "@" not in shown
     assert "%40" not in shown

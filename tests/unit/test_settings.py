@@ -58,9 +58,7 @@ def test_the_table_covers_every_setting():
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_each_variable_sets_its_own_attribute_and_has_a_default(variable):
     attribute, default, text, value = VARIABLES[variable]
-
     changed = settings(**{variable: text})
-
     assert getattr(settings(), attribute) == default
     assert getattr(changed, attribute) == (value or text) != default
     others = {field.name for field in fields(Settings)} - {attribute}
@@ -132,7 +130,6 @@ JUNK = [
 def test_a_number_outside_its_bounds_or_not_a_plain_one_is_refused_with_the_bounds(variable):
     lowest, highest, outside = NUMBERS[variable]
     kind = "a whole number" if variable == "MAX_CONCURRENCY" else "a number"
-
     for text in (lowest, highest):
         assert getattr(settings(**{variable: text}), VARIABLES[variable][0]) == float(text)
     for text in [*outside, *JUNK]:

@@ -80,9 +80,7 @@ class Case:
 
 def test_the_request_is_the_one_of_the_contract():
     case = Case(RECORDED)
-
     case.result()
-
     [request] = case.transport.requests
     assert request.path == "/rest/v1/learning/completions"
     assert request.headers == {"Authorization": "Bearer token-1", "Content-Type": "application/json"}
@@ -197,7 +195,6 @@ def test_a_retry_after_date_counts_from_the_wall_clock():
 
 def test_a_401_is_repeated_with_a_new_token_and_the_same_body():
     case = Case(Response(401, None), RECORDED)
-
     assert case.result() == Created("statement-1", 201)
     assert case.headers == ["Bearer token-1", "Bearer token-2"]
     assert len({request.body for request in case.transport.requests}) == 1
