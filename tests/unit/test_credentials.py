@@ -548,8 +548,3 @@ def test_many_refused_threads_make_one_read(case, failure):
 def test_the_bounds_are_the_documented_ones():
     assert (module.STALE_RETRY_SECONDS, module.SHARED_FAILURE_SECONDS) == (30.0, 1.0)
     assert (MAX_LENGTH, PLACEHOLDER) == (1024, "REPLACE_ME")
-        30.0,
-        1.0,
-        1024,
-        "REPLACE_ME",
-    )
