@@ -188,9 +188,7 @@ def test_refused_credentials_stay_refused_if_the_secret_holds_no_better_ones(pro
     case = Case("neither")
     case.cache.get()
     case.promote(promoted)
-
     error = case.failure()
-
     assert (error.reason, error.status, str(error)) == ("unauthorized", 401, REFUSED_BY_ENDPOINT)
     requests = 1 if promoted == OLD else 2
     assert case.calls == (requests, 2)
@@ -243,10 +241,8 @@ def test_basic_reads_the_secret_at_the_first_401_and_ends_at_the_second():
     case = Case(OLD, NEW, NEWER, authMethod="basic")
     grant = case.grant()
     case.promote()
-
     renewed = case.renew(grant)
     case.promote(NEWER)
-
     assert (basic(renewed.header), renewed.renewals) == (f"{TENANT}:{NEW}", 2)
     assert str(case.failure(lambda: case.renew(renewed))) == REFUSED_BY_API
     assert case.calls == (0, 2)
@@ -275,7 +271,6 @@ def test_a_late_renewal_takes_what_another_thread_has_renewed():
     case = Case(OLD, NEW)
     refused = case.grant()
     first = case.renew(refused)
-
     assert case.renew(refused).token is first.token
     assert case.calls == (2, 1)
     case.promote()
@@ -328,10 +323,8 @@ def test_old_tokens_that_stay_valid_are_used_until_the_secret_s_age_brings_the_n
     case.send()
     case.promote()
     case.thrive.revoke(OLD, tokens=False)
-
     assert case.send().header == "Bearer token-1"
     case.clock.advance(MAX_AGE)
-
     assert secret_of(case.send()) == NEW
     assert case.counts["AuthFailures"] == 0
 
@@ -341,13 +334,11 @@ def test_revoked_before_promotion_defers_until_promotion(method):
     case = Case(OLD, NEW, authMethod=method)
     case.send()
     case.thrive.revoke(OLD)
-
     assert case.failure().reason == "unauthorized"
     requests = len(case.transport.requests)
     assert case.failure().reason == "unauthorized"
     assert len(case.transport.requests) == requests
     case.promote()
-
     assert secret_of(case.send()) == NEW
 
 
@@ -356,12 +347,10 @@ def test_promoted_before_thrive_knows_it_defers_and_is_tried_once_a_minute():
     case.send()
     case.promote()
     case.thrive.revoke(OLD)
-
     assert case.failure().reason == "unauthorized"
     case.thrive.valid.add(NEW)
     assert case.failure().reason == "unauthorized"
     case.clock.advance(REFUSAL_SECONDS)
-
     assert secret_of(case.send()) == NEW
 
 
@@ -387,11 +376,9 @@ def test_a_rotation_during_an_outage_of_secrets_manager_is_found_afterwards():
     case.promote()
     case.manager.failure = client_error("ThrottlingException")
     case.thrive.revoke(OLD)
-
     assert case.failure().reason == "unauthorized"
     case.manager.failure = None
     case.clock.advance(1)
-
     assert secret_of(case.send()) == NEW
 
 
@@ -400,11 +387,9 @@ def test_a_secret_refused_while_the_token_is_due_costs_no_message():
     case.send()
     case.thrive.revoke(OLD, tokens=False)
     case.clock.advance(3400)
-
     assert case.send().header == "Bearer token-1"
     case.promote()
     case.clock.advance(200)
-
     assert secret_of(case.send()) == NEW
 
 

@@ -138,5 +138,4 @@ def test_the_time_grows_with_the_length_and_not_with_its_square(pattern):
         for start in range(0, len(text), size):
             redactor().one_line(text[start : start + size])
         times.append(time.process_time() - began)
-
     assert times[1] < 20 * times[0]

@@ -156,6 +156,7 @@ def test_every_status_and_body_has_one_meaning(body):
             assert result.retry_after == (7 if isinstance(result, TemporaryError) else None)
         # A 401 is repeated once, with a new token; the secret is unchanged, so no third request follows.
         assert len(case.transport.requests) == (2 if status == 401 else 1)
+        assert len(case.tokens.requests) == len(case.transport.requests)
         assert case.counts[COUNTED.get(reason, "none")] == (1 if reason in COUNTED else 0)
         settled = expected in ("created", "exists", "refused", "forbidden", "unauthorized")
         assert case.counts["answered"] == len(case.transport.requests) * settled
@@ -227,12 +228,6 @@ def test_401_for_ever_is_a_bounded_number_of_requests(method, secrets, requests)
     assert case.counts["AuthFailures"] == 1
 
 
-def test_a_403_renews_nothing():
-    case = Case(Response(403, None))
-    case.result()
-    assert len(case.tokens.requests) == case.secrets.reads == 1
-
-
 def test_basic_credentials_need_no_token():
     case = Case(RECORDED, secret=secret_text(authMethod="basic"))
     case.result()
@@ -249,22 +244,12 @@ def test_without_credentials_nothing_is_sent():
 # --- Time ---
 
 
-@pytest.mark.parametrize(
-    ("left", "timeout"),
-    [(MIN_ATTEMPT_SECONDS, MIN_ATTEMPT_SECONDS), (3.0, 3.0), (TIMEOUT, TIMEOUT), (60.0, TIMEOUT)],
-)
-def test_an_attempt_may_take_its_timeout_or_the_time_that_is_left(left, timeout):
-    case = Case(RECORDED, RECORDED)
-    case.result()
-    case.result(left)
-    assert case.transport.requests[-1].timeout == pytest.approx(timeout)
-
-
-def test_without_time_nothing_is_sent():
-    case = Case(RECORDED)
-    case.result()
-    assert type(case.result(MIN_ATTEMPT_SECONDS * 0.99)) is OutOfTimeError
-    assert len(case.transport.requests) == 1
+def test_an_attempt_may_take_its_timeout_or_the_time_that_is_left():
+    case = Case(always=RECORDED)
+    for left in (60.0, TIMEOUT, 3.0, MIN_ATTEMPT_SECONDS):
+        case.result(left)
+    assert type(case.result(MIN_ATTEMPT_SECONDS - 0.001)) is OutOfTimeError
+    assert [request.timeout for request in case.transport.requests] == [TIMEOUT, TIMEOUT, 3.0, MIN_ATTEMPT_SECONDS]
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,7 @@ class FlowCase:
 
 def test_by_default_the_form_holds_the_credentials():
     case = FlowCase(token_response(), scope="api/read api/write")
-
     case.fetch(clientId="a+b c", clientSecret="&=%\u00e9;/")
-
     assert case.request.path == "/oauth2/token/eu-west-2_AbcdEfghI"
     assert case.request.headers == {"Content-Type": "application/x-www-form-urlencoded"}
     assert case.request.body == (
@@ -88,9 +86,7 @@ def test_by_default_the_form_holds_the_credentials():
 def test_client_secret_basic_form_encodes_both_halves_first():
     case = FlowCase(token_response())
     value = "+% :\u00e9"
-
     case.fetch(clientId=f"id{value}", clientSecret=f"se{value}", tokenEndpointAuthMethod="client_secret_basic")
-
     scheme, _, encoded = case.request.headers["Authorization"].partition(" ")
     assert scheme == "Basic"
     assert base64.b64decode(encoded) == b"id%2B%25+%3A%C3%A9:se%2B%25+%3A%C3%A9"
@@ -325,9 +321,7 @@ def test_a_token_is_used_until_it_is_due_by_either_clock(passing, seconds, value
     case = Case()
     assert case.requests == 0
     first = case.get()
-
     getattr(case.clock, passing)(seconds)
-
     second = case.get()
     assert second.value == value
     assert (second is first) == (value == "token-1")
@@ -357,9 +351,7 @@ def test_invalidate_forgets_that_token_and_no_newer_one():
     case.cache.invalidate(old)
     new = case.get()
     assert old == new
-
     case.cache.invalidate(old)
-
     assert case.get() is new
     assert case.requests == 2
 
@@ -554,9 +546,7 @@ def test_a_remembered_failure_keeps_no_frames_alive(answer):
 )
 def test_two_failed_attempts_are_an_outage_that_halts_the_batch(answer, status, detail):
     case = Case(always=answer)
-
     error = case.failure()
-
     assert (error.reason, error.status, str(error)) == ("unavailable", status, f"no token: {detail}")
     assert error.__cause__ is None
     assert error.__suppress_context__
@@ -613,7 +603,6 @@ def test_throttled_requests_are_repeated_after_short_pauses():
 
 def test_a_long_pause_holds_token_requests_back_until_it_ends():
     case = Case(Response(429, b"", "120"))
-
     assert (case.failure().retry_after, case.requests) == (120, 1)
     case.clock.advance(20)
     error = case.failure()
@@ -667,9 +656,7 @@ def test_no_failure_quotes_a_secret_or_an_answer(answer):
 )
 def test_a_bad_credential_and_a_batch_make_one_call(answer, requests):
     case = Case(always=answer)
-
     results = in_threads(16, lambda _: case.get())
-
     assert case.requests == requests
     if answer is None:
         assert len({id(result) for result in results}) == 1
