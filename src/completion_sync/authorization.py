@@ -22,8 +22,8 @@ class Grant:
 
     header: str = field(repr=False)
     reading: Reading
-    token: AccessToken | None = None
-    renewals: int = 0
+    token: AccessToken | None
+    renewals: int
 
 
 class Authorizer:
@@ -69,11 +69,8 @@ class Authorizer:
         except AccessError as error:
             if error.reason != "unauthorized":
                 raise
-            # The secret may have been rotated or corrected since it was read: one more read is cheap.
-            latest = self._credentials.reread(reading.generation)
-            if latest.credentials == reading.credentials:
-                raise
-        return self._authorize(latest, deadline, renewals)
+        # The secret may have been rotated or corrected since it was read. If not, the token cache remembers the refusal.
+        return self._authorize(self._credentials.reread(reading.generation), deadline, renewals)
 
     def _authorize(self, reading: Reading, deadline: Deadline, renewals: int) -> Grant:
         credentials = reading.credentials
