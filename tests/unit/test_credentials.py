@@ -4,6 +4,7 @@ import base64
 import gc
 import json
 import threading
+import time
 import weakref
 
 import pytest
@@ -501,6 +502,7 @@ def test_threads_wait_for_a_read_in_progress_and_share_it(case):
 def test_many_refused_threads_make_one_read(case, failure):
     refused = case.cache.get()
     case.manager.failure = failure
+    case.manager.on_read = lambda: time.sleep(0.05)  # long enough for all threads to come
     results = in_threads(16, lambda _: case.cache.reread(refused.generation))
     assert case.manager.reads == 2
     if failure is DENIED:

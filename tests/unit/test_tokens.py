@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import gc
+import time
 import weakref
 from urllib.parse import unquote_plus
 
@@ -219,8 +220,8 @@ def test_another_token_type_is_misconfigured(token_type):
     "token", [None, "", 5, ["a"], "a\n", "a\r\nX-Injected: 1", "a b", "\u00e9", "a=b", "=="], ids=ascii
 )
 def test_an_unreadable_access_token_is_temporary(token):
-    result = FlowCase(token_response(access_token=token)).fetched()
-    assert (type(result), result.reason, result.status) == (TemporaryError, "unavailable", 200)
+    result = FlowCase(json_response(200, {"access_token": token, "token_type": "Bearer"}, "7")).fetched()
+    assert (type(result), result.reason, result.status, result.retry_after) == (TemporaryError, "unavailable", 200, 7)
     assert str(result) == "the token endpoint answered 200 without a readable access_token"
 
 
@@ -552,7 +553,8 @@ def test_two_failed_attempts_are_an_outage_that_halts_the_batch(answer, status, 
     assert error.__suppress_context__
     assert (case.requests, case.clock.sleeps) == (2, [0.1])
     assert case.pressure.is_out
-    assert str(case.failure()) == "no token: the token endpoint has not been answering"
+    error = case.failure()
+    assert (error.reason, str(error)) == ("unavailable", "no token: the token endpoint has not been answering")
     assert case.requests == 2
 
 
@@ -652,17 +654,21 @@ def test_no_failure_quotes_a_secret_or_an_answer(answer):
 
 
 @pytest.mark.parametrize(
-    ("answer", "requests"), [(None, 1), (REFUSED, 1), (DOWN, 2)], ids=["token", "refusal", "outage"]
+    ("answer", "requests"), [(token_response(), 1), (REFUSED, 1), (DOWN, 2)], ids=["token", "refusal", "outage"]
 )
 def test_a_bad_credential_and_a_batch_make_one_call(answer, requests):
-    case = Case(always=answer)
+    def slow(_request):
+        time.sleep(0.05)  # long enough for all threads to come
+        return answer
+
+    case = Case(always=slow)
+
     results = in_threads(16, lambda _: case.get())
+
     assert case.requests == requests
-    if answer is None:
-        assert len({id(result) for result in results}) == 1
-    else:
-        assert {type(result) for result in results} == {AccessError}
-        assert len({id(result) for result in results}) == 16
+    is_token = answer not in (REFUSED, DOWN)
+    assert {type(result) for result in results} == {AccessToken if is_token else AccessError}
+    assert len({id(result) for result in results}) == (1 if is_token else 16)
 
 
 def test_threads_whose_common_token_was_refused_share_one_new_token():
