@@ -69,7 +69,7 @@ class Authorizer:
         except AccessError as error:
             if error.reason != "unauthorized":
                 raise
-        # The secret may have been rotated or corrected since it was read. If not, the token cache remembers the refusal.
+        # The secret may have been rotated or corrected since it was read. If not, the remembered refusal is raised.
         return self._authorize(self._credentials.reread(reading.generation), deadline, renewals)
 
     def _authorize(self, reading: Reading, deadline: Deadline, renewals: int) -> Grant:

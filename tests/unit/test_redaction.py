@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completion_sync.credentials import basic_header
-from completion_sync.redaction import MAX_ID_LENGTH, MAX_TEXT_LENGTH, Redactor
+from completion_sync.redaction import Redactor
 from tests.support.fakes import CANARY, TENANT, credentials
 
 TOKEN = "token/1+2=="
-LONGEST = "s" * MAX_ID_LENGTH
+LONGEST = "s" * 256
 
 
 def redactor(authorization=f"Bearer {TOKEN}", **secret):
@@ -37,7 +37,7 @@ def redactor(authorization=f"Bearer {TOKEN}", **secret):
         ("<ada@learner.example>, bob@x", "[e-mail] [e-mail]"),
         ("no user?email=ada%40learner.example here", "no [e-mail] here"),
         ("ada@\nlearner", "[e-mail] learner"),
-        ("x" * 1000, "x" * MAX_TEXT_LENGTH),
+        ("x" * 1000, "x" * 160),
         *[(nothing, "") for nothing in ("\n\t\u2028\u200b", "", None, {"userId": "ada"}, ["a"], 7, True)],
     ],
     ids=lambda value: ascii(value)[:24],
@@ -121,7 +121,7 @@ def test_a_value_of_fewer_than_eight_characters_is_not_sought():
 @given(st.text() | st.text(st.sampled_from("a @%40\n\u2028\u202e")))
 def test_whatever_the_text_one_short_printable_line_is_shown(text):
     shown = redactor().one_line(text)
-    assert len(shown) <= MAX_TEXT_LENGTH
+    assert len(shown) <= 160
     assert "@" not in shown
     assert "%40" not in shown
     assert shown == " ".join(shown.split())
