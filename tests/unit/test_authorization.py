@@ -276,6 +276,7 @@ def test_a_late_renewal_takes_what_another_thread_has_renewed():
     case.promote()
     second = case.renew(first)
     assert case.renew(first).token is second.token
+    assert case.renew(refused).token is second.token
     assert case.calls == (3, 2)
 
 
