@@ -35,6 +35,7 @@ from tests.support.fakes import (
 )
 
 TIMEOUT = 10.0
+ROTATED = "rotated"
 RECORDED = json_response(201, {"statementId": "statement-1"})
 
 
@@ -199,14 +200,14 @@ def test_a_401_is_repeated_with_a_new_token_and_the_same_body():
 
 def test_a_second_401_is_repeated_with_the_rotated_secret():
     def rotate(_request):
-        case.secrets.rotate(secret_text(clientSecret="rotated"))
+        case.secrets.rotate(secret_text(clientSecret=ROTATED))
         return Response(401, None)
 
     case = Case(Response(401, None), rotate, RECORDED)
 
     assert case.result() == Created("statement-1", 201)
     assert len(case.transport.requests) == 3
-    assert case.tokens.requests[-1].form["client_secret"] == ["rotated"]
+    assert case.tokens.requests[-1].form["client_secret"] == [ROTATED]
     assert case.secrets.reads == 2
 
 
