@@ -319,7 +319,8 @@ class Outage:
         """Take note of a failed probe: a second subject may follow at once, after that the next pair waits."""
         self._remember(subject)
         self._probe_ended = now
-        if self._first is None:
+        # Where one subject makes an outage, there is no second one to probe with.
+        if self._first is None and self._subjects > 1:
             self._first = subject
             return
         if subject != self._first:

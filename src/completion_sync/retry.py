@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import HeldError, TemporaryError
+from .errors import HeldError, OutOfTimeError, TemporaryError
 from .pressure import MAX_WAIT_SECONDS, MIN_ATTEMPT_SECONDS
 
 if TYPE_CHECKING:
@@ -93,6 +93,23 @@ class RetryPolicy:
     def _wait(self, attempts: int, retry_after: float | None) -> float:
         longest = _FIRST_WAIT_SECONDS * 2.0 ** (attempts - 1)
         return max(self._uniform(longest / 2, longest), retry_after or 0.0)
+
+
+def attempt_within(deadline: Deadline, timeout: float, send: Callable[[float], T]) -> T:
+    """Call ``send`` with the seconds that one attempt may take: ``timeout``, or what is left until the deadline.
+
+    :raises OutOfTimeError: too little time is left for an attempt, or the deadline came before the answer. Unlike a
+        :class:`TemporaryError`, which passes, neither says anything about the server.
+    """
+    remaining = deadline.remaining()
+    if remaining < MIN_ATTEMPT_SECONDS:
+        raise OutOfTimeError
+    try:
+        return send(min(timeout, remaining))
+    except TemporaryError:
+        if remaining < timeout and deadline.remaining() < MIN_ATTEMPT_SECONDS:
+            raise OutOfTimeError("the function's deadline came before the answer") from None
+        raise
 
 
 class Backoff:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock, Deadline, elapsed
-from .errors import AccessError, ForbiddenError, OutOfTimeError, RefusedError, TemporaryError
+from .errors import AccessError, ForbiddenError, RefusedError, TemporaryError
 from .outcomes import Created, Existing
-from .pressure import MIN_ATTEMPT_SECONDS
 from .redaction import Redactor
-from .retry import parse_retry_after
+from .retry import attempt_within, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,22 +82,15 @@ class ThriveApi:
         return self._interpret(response, grant)
 
     def _send(self, path: str, body: bytes | None, grant: Grant, deadline: Deadline) -> Response:
-        remaining = deadline.remaining()
-        if remaining < MIN_ATTEMPT_SECONDS:
-            raise OutOfTimeError
-        started = self._clock.now()
-        timeout = min(self._request_timeout, remaining)
         headers = {"Authorization": grant.header}
-        try:
+        started = self._clock.now()
+
+        def send(timeout: float) -> Response:
             if body is None:
-                response = self._transport.get(path, headers, timeout)
-            else:
-                response = self._transport.post(path, {**headers, "Content-Type": "application/json"}, body, timeout)
-        except TemporaryError:
-            # Cut short by our own deadline, not by the time that an attempt may take.
-            if deadline.remaining() < MIN_ATTEMPT_SECONDS and remaining < self._request_timeout:
-                raise OutOfTimeError("the function's deadline came before the answer") from None
-            raise
+                return self._transport.get(path, headers, timeout)
+            return self._transport.post(path, {**headers, "Content-Type": "application/json"}, body, timeout)
+
+        response = attempt_within(deadline, self._request_timeout, send)
         self._observe_latency(elapsed(started, self._clock.now()) * 1000)
         return response
 
@@ -141,14 +133,14 @@ class ThriveClient:
         :raises CallError: as :meth:`ThriveApi.call`.
         """
         answer = self._api.call(COMPLETIONS_PATH, deadline, completion.to_json())
-        status, header = answer.status, answer.grant.header
-        redactor = Redactor(answer.grant.reading.credentials)
+        status = answer.status
+        redactor = Redactor(answer.grant.reading.credentials, answer.grant.header)
         if status == 201:
-            return Created(redactor.printable_id(answer.fields.get("statementId"), header), status)
+            return Created(redactor.printable_id(answer.fields.get("statementId")), status)
         # RFC 9110, section 15: an unknown code means what the x00 of its class means, so any other 2xx is a 200.
         # 409: "already exists".
         if status < 300 or status == 409:
-            return Existing(redactor.printable_id(answer.fields.get("statementId"), header), status)
-        explanation = redactor.one_line(answer.fields.get("message"), header)
+            return Existing(redactor.printable_id(answer.fields.get("statementId")), status)
+        explanation = redactor.one_line(answer.fields.get("message"))
         text = f"Thrive answered {status}"
         raise RefusedError(f"{text}: {explanation}" if explanation else text, status=status)

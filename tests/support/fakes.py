@@ -16,8 +16,9 @@ from urllib.parse import parse_qs
 from botocore.exceptions import ClientError
 
 from completion_sync.clock import Deadline, Instant
-from completion_sync.completion import Completion
+from completion_sync.completion import Completion, read_completion
 from completion_sync.credentials import Credentials
+from completion_sync.pressure import Pressure
 from completion_sync.transport import Response
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class FakeClock:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
             self.sleeps.append(seconds)
+        before = self.now()
         self.advance(seconds)
+        if seconds > 0 and self.now().monotonic == before.monotonic:
+            self.advance(1e-6)  # the rest of a wait, too small to be added to a float of this size, would never pass
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass on both clocks."""
@@ -272,7 +276,7 @@ def completion_fields(**changes: object) -> dict[str, object]:
 
 def completion(**changes: object) -> Completion:
     """Give a completion."""
-    return Completion.parse(completion_fields(**changes))
+    return read_completion(completion_fields(**changes))
 
 
 def body(**changes: object) -> str:
@@ -351,6 +355,17 @@ def sqs_record(
 def sqs_event(*records: dict[str, Any]) -> dict[str, Any]:
     """Give the event of a batch."""
     return {"Records": list(records)}
+
+
+def pressure(clock: Clock, **options: Any) -> Pressure:
+    """Return a pressure without randomness: every pause is as long as it may be."""
+    return Pressure("calls", clock, Counts(), lambda _line: None, **{"uniform": lambda _low, high: high} | options)
+
+
+def memory_of(seconds: float) -> list[tuple[str, float, bool]]:
+    """Return test cases for what is remembered for ``seconds``: how a clock moves, how far, whether it still holds."""
+    moves = [("advance", 0.0), ("advance", seconds - 1e-6), ("advance", seconds), ("freeze", seconds)]
+    return [*((how, far, far < seconds) for how, far in moves), ("step_wall", -0.5, False)]
 
 
 def far_deadline(clock: Clock) -> Deadline:
