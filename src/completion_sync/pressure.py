@@ -269,7 +269,8 @@ class Throttle:
         self._forget_answers(now)
         pace = float(len(self._recent_answers)) if self._pace is None else self._pace
         self._pace = max(SLOWEST, pace * SLOWER)
-        self._next_slot = now.monotonic + self._pause_seconds
+        # Slots taken before the pause are void. The pause itself is judged by both clocks, so that it passes in a freeze.
+        self._next_slot = now.monotonic
         self._held_back = now
         return True
 
