@@ -257,7 +257,7 @@ class Throttle:
 
         It belongs to the last pause if the request was sent before that began: many at once count as one.
         """
-        if self._pause_began is not None and sent.monotonic < self._pause_began.monotonic:
+        if self._pause_began is not None and sent.monotonic <= self._pause_began.monotonic:
             if retry_after is not None:
                 self._pause_seconds = max(self._pause_seconds, elapsed(self._pause_began, now) + retry_after)
             return False
