@@ -236,7 +236,8 @@ class Throttle:
         wait = slot - now.monotonic
         if wait > 0:
             self._held_back = now
-        if wait > longest:
+        # A slot that is free now is given in any case: without the time for an attempt, the caller is out of time.
+        if wait > max(longest, 0.0):
             return None
         self._next_slot = slot + 1 / self._pace
         return wait
