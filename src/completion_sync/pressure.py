@@ -318,15 +318,14 @@ class Outage:
         return subject in self._failed
 
     def probe_failed(self, subject: Hashable, now: Instant) -> None:
-        """Take note of a failed probe: a second subject may follow at once, after that the next pair waits."""
+        """Take note of a failed probe: another subject may follow at once, the next one or pair only after a while."""
         self._remember(subject)
         self._probe_ended = now
-        if self._first is None:
-            self._first = subject
-            return
-        if subject != self._first:
+        if self._first is not None and subject != self._first:
             self._first = None
-        self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
+        else:
+            self._first = subject
+            self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
 
     def _remember(self, subject: Hashable) -> None:
         if len(self._failed) < _MAX_REMEMBERED:
