@@ -107,18 +107,20 @@ class Pressure:
                 now = self._clock.now()
                 self._raise_if_out(probing=probing)
                 pause = self._paused_for(now)
+                left = deadline.remaining() - MIN_ATTEMPT_SECONDS
+                wait: float | None
                 if pause > 0:
-                    wait: float | None = pause if pause <= MAX_WAIT_SECONDS else None
-                    has_slot = False
+                    wait = pause if pause <= min(MAX_WAIT_SECONDS, left) else None
                 elif has_slot:
                     wait = 0.0
                 else:
-                    wait = self._throttle.take_slot(now, deadline.remaining() - MIN_ATTEMPT_SECONDS)
-            if wait is None or (wait > 0 and wait + MIN_ATTEMPT_SECONDS > deadline.remaining()):
+                    wait = self._throttle.take_slot(now, left)
+            if wait is None:
                 raise HeldError("rate_limited", "held back: Thrive limits the rate of calls", retry_after=pause or None)
-            if not wait:
+            if wait == 0:
                 break
             self._clock.sleep(wait)
+            # A pause that began meanwhile voids the slot.
             has_slot = pause == 0
         self._announce_resumption()
         if probing:
