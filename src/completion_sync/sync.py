@@ -17,7 +17,6 @@ from .errors import (
     CompletionSyncError,
     DeferralError,
     ForbiddenError,
-    HeldError,
     InvalidMessageError,
     OutOfTimeError,
     RefusedError,
@@ -49,6 +48,11 @@ class Result:
     outcome: Outcome
     attempts: int = 0
     duration_ms: float = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether no call was made for it, because of a pause, an outage, or a deferred message before it."""
+        return self.attempts == 0 and self.outcome.reason in ("rate_limited", "unavailable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,11 @@ class CompletionSync:
             batch.close()
             for future in futures:
                 future.cancel()
-        return batch.results()
+        results = batch.results()
+        for result in results:
+            if result.is_held:
+                self.count("DeferredWithoutCall")
+        return results
 
 
 class _Batch:
@@ -230,8 +238,6 @@ class _Batch:
                     self._forbidden += 1
                     if self._forbidden > 1 and not self._has_settled:
                         self._halted = AccessError(error.reason, error.detail, status=error.status)
-            case HeldError():
-                self._engine.count("DeferredWithoutCall")
 
 
 def _lanes(messages: Sequence[Message]) -> list[Lane]:
