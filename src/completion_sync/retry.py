@@ -86,7 +86,8 @@ class RetryPolicy:
             is_last = probing or attempts == MAX_ATTEMPTS or pressure.is_out
             if is_last or wait > MAX_WAIT_SECONDS or wait + MIN_ATTEMPT_SECONDS > deadline.remaining():
                 raise failure
-            self._clock.sleep(wait)
+            if wait > 0:
+                self._clock.sleep(wait)
 
     def _wait(self, attempts: int, retry_after: float | None) -> float:
         longest = _FIRST_WAIT_SECONDS * 2.0 ** (attempts - 1)
