@@ -203,15 +203,14 @@ class _Batch:
 
         def attempt() -> Created | Existing:
             nonlocal attempts
-            if self._halted is not None:
-                raise self._halted.copy()
-            if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
-                raise OutOfTimeError
+            # Again before each attempt: the batch may have ended while this one waited.
+            self._raise_if_ended()
             attempts += 1
             return engine.recorder.record(completion, self._deadline)
 
         outcome: Outcome
         try:
+            self._raise_if_ended()
             outcome = engine.retry.call(attempt, self._deadline, engine.pressure, lane.key, probing=probing)
             self._has_settled = True
         except CallError as error:
@@ -223,6 +222,12 @@ class _Batch:
         result = Result(outcome, attempts, elapsed(started, engine.clock.now()) * 1000)
         future.set_result(result)
         return result
+
+    def _raise_if_ended(self) -> None:
+        if self._halted is not None:
+            raise self._halted.copy()
+        if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
+            raise OutOfTimeError
 
     def _learn_from(self, error: CallError) -> None:
         """Draw from one message's error what it means for the rest of the batch."""
