@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from completion_sync.clock import Deadline, Instant
 from completion_sync.completion import Completion
 from completion_sync.credentials import Credentials
+from completion_sync.pressure import Pressure
 from completion_sync.transport import Response
 
 if TYPE_CHECKING:
@@ -358,6 +359,12 @@ def far_deadline(clock: Clock) -> Deadline:
     return Deadline(clock, 1e9)
 
 
+def pressure(clock: Clock, **options: Any) -> Pressure:
+    """Return the pressure of completions on a clock, without jitter: each random wait is the longest possible."""
+    defaults: dict[str, Any] = {"count": Counts(), "announce": _ignore, "uniform": lambda _shortest, longest: longest}
+    return Pressure("completions", clock, **(defaults | options))
+
+
 def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
     """Run ``work`` with 0, 1, … in as many threads that start together; give what each returned or raised."""
     results: list[T | Exception | None] = [None] * count
@@ -396,4 +403,8 @@ def holds_any(text: str, canaries: Sequence[str]) -> list[str]:
 
 
 def _nothing() -> None:
+    return None
+
+
+def _ignore(_text: str) -> None:
     return None
