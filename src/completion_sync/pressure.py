@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MAX_WAIT_SECONDS = 2.0
 # Less than this is not worth an attempt: it would time out, with the request perhaps received.
 MIN_ATTEMPT_SECONDS = 0.2
+# Rounding may leave a rest of a wait that is too small to move a clock, over and over.
+_SHORTEST_SLEEP_SECONDS = 0.001
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 60.0
 # Factor of the pace at each pause, what each answer adds to it in calls a second, and the slowest pace.
@@ -119,7 +121,7 @@ class Pressure:
                 raise HeldError("rate_limited", "held back: Thrive limits the rate of calls", retry_after=pause or None)
             if wait == 0:
                 break
-            self._clock.sleep(wait)
+            self._clock.sleep(max(wait, _SHORTEST_SLEEP_SECONDS))
             # A pause that began meanwhile voids the slot.
             has_slot = pause == 0
         self._announce_resumption()
