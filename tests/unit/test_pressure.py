@@ -266,6 +266,15 @@ def test_pause_that_is_over_delays_nothing_and_a_later_429_begins_another() -> N
     assert it.pressure.throttled(sent, 30.0) == pytest.approx(30)
 
 
+def test_rest_of_rounding_does_not_keep_a_wait_going() -> None:
+    clock = FakeClock(monotonic=5000.0)
+    ours = pressure(clock)
+    seconds = 1.9963393967539105
+    ours.throttled(clock.now(), seconds)
+    assert ours.admit(far_deadline(clock)).monotonic >= 5000 + seconds
+    assert len(clock.sleeps) <= 2
+
+
 def test_pause_passes_while_the_environment_is_frozen() -> None:
     it = Environment(60.0)
     it.invoke("a")
