@@ -259,9 +259,8 @@ def test_unknown_fields_are_ignored() -> None:
 
 def test_time_of_the_envelope_is_used_only_where_completed_at_is_absent() -> None:
     without = completion_fields(completedAt=None)
-    assert (
-        Completion.parse(without, envelope_time="2022-02-03T04:05:06+01:00").completed_at == "2022-02-03T03:05:06.000Z"
-    )
+    parsed = Completion.parse(without, envelope_time="2022-02-03T04:05:06+01:00")
+    assert parsed.completed_at == "2022-02-03T03:05:06.000Z"
     assert Completion.parse(completion_fields(), envelope_time="junk") == completion()
 
 
