@@ -57,8 +57,6 @@ from tests.support.fakes import (
     token_response,
 )
 from tests.support.function import Function, Output, close, functioning, secret_of
-from tests.support.sockets import RawServer, answer, say
-from tests.support.sockets import close as hang_up
 from tests.support.sqs import RETRY_URL, FakeSqs, fail_with, throttled
 
 if TYPE_CHECKING:
@@ -70,6 +68,7 @@ if TYPE_CHECKING:
 
     Offline = Callable[..., AbstractContextManager[tuple[Function, FakeTransport]]]
     Read = Callable[[], Output]
+    Under = Callable[..., AbstractContextManager[Function]]
 
 FIFO_ARN = QUEUE_ARN + ".fifo"
 TOKEN = "token-of-the-canary"
@@ -158,23 +157,16 @@ def unavailable(**fault: Any) -> Row:
     return Row("deferred", "unavailable", always(**fault))
 
 
-SPOILED: dict[str, dict[str, Any]] = {
-    "HTML": {"spoil": "html"},
-    "no JSON": {"spoil": "not_json"},
-    "no body": {"spoil": "empty"},
-    "gzip": {"spoil": "gzip"},
-    "a huge body": {"spoil": "huge"},
-    "an array": {"body": "[]"},
-    "an endless body": {"ending": "endless"},
-    "a body cut off": {"ending": "truncate"},
-}
+BROKEN = [{"spoil": kind} for kind in ("html", "not_json", "empty", "gzip", "huge")]
+BROKEN += [{"body": "[]"}, {"ending": "endless"}, {"ending": "truncate"}]
 ELSEWHERE = {"Location": "http://127.0.0.1:9/"}
+TOKEN_REASONS = ("unauthorized", "rate_limited", "unavailable", "misconfigured")
 ROWS = {
     "201": Row("created"),
     "200 for a repeat": Row("exists", prepare=record_before),
     "201 without statementId": Row("created", fault=always(drop=("statementId",))),
     **{str(status): Row("exists", None, always(status=status)) for status in (200, 202, 409)},
-    **{f"201 with {name}": unavailable(**spoiled) for name, spoiled in SPOILED.items()},
+    **{f"201 with {broken}": unavailable(**broken) for broken in BROKEN},
     **{f"{status} with HTML": unavailable(status=status, spoil="html") for status in (200, 400, 404, 409, 422)},
     **{f"{status} of a gateway": unavailable(status=status, body='{"message": "x"}') for status in (404, 405, 410)},
     "no completedAt": Row("rejected", "invalid_message", message={"userId": "u", "contentId": "c"}),
@@ -195,12 +187,7 @@ ROWS = {
     ),
     **{
         f"token {status}": Row("deferred", reason, Fault(route="token", times=None, status=status))
-        for status, reason in [
-            (400, "unauthorized"),
-            (429, "rate_limited"),
-            (500, "unavailable"),
-            (302, "misconfigured"),
-        ]
+        for status, reason in zip((400, 429, 500, 302), TOKEN_REASONS, strict=True)
     },
     "no secret": Row("deferred", "misconfigured", prepare=secret_fails("ResourceNotFoundException")),
     "secret throttled": Row("deferred", "unavailable", prepare=secret_fails("ThrottlingException")),
@@ -213,13 +200,25 @@ ROWS = {
 }
 
 
+@pytest.fixture
+def under(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> Under:
+    """Return a function that yields the function under the conditions of a row."""
+
+    @contextmanager
+    def arrange(row: Row) -> Iterator[Function]:
+        with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), REQUEST_TIMEOUT_SECONDS="0.4") as it:
+            if row.prepare is not None:
+                row.prepare(it, thrive)
+            if row.fault is not None:
+                thrive.faults.add(row.fault)
+            yield it
+
+    return arrange
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_outcome_of_a_message(row: Row, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
-    with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), REQUEST_TIMEOUT_SECONDS="0.4") as it:
-        if row.prepare is not None:
-            row.prepare(it, thrive)
-        if row.fault is not None:
-            thrive.faults.add(row.fault)
+def test_outcome_of_a_message(row: Row, under: Under, thrive: ContractedStandIn, read: Read) -> None:
+    with under(row) as it:
         read()
         message = record() if row.message is None else sqs_record(row.message, message_id="message-1")
         reported = it.reported(message, seconds=row.seconds)
@@ -251,12 +250,8 @@ def test_outcome_of_a_message(row: Row, thrive: ContractedStandIn, monkeypatch: 
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_outcome_of_a_direct_event(row: Row, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), REQUEST_TIMEOUT_SECONDS="0.4") as it:
-        if row.prepare is not None:
-            row.prepare(it, thrive)
-        if row.fault is not None:
-            thrive.faults.add(row.fault)
+def test_outcome_of_a_direct_event(row: Row, under: Under, thrive: ContractedStandIn) -> None:
+    with under(row) as it:
         event = eventbridge_event(completion_fields(userId="user-1"))
         if row.message is not None:
             # No time of the envelope: the row about a missing completedAt means what it says.
@@ -523,7 +518,7 @@ def test_groups_of_a_fifo_queue(function: Function, thrive: ContractedStandIn) -
 @pytest.mark.parametrize(
     ("fault", "outcomes"),
     [
-        pytest.param(None, "created exists", id="after the answer"),
+        pytest.param({}, "created exists", id="after the answer"),
         pytest.param({"ending": "reset", "commit": True}, "exists exists", id="after the commit, reset"),
         pytest.param({"ending": "black_hole", "commit": True}, "exists exists", id="after the commit, silence"),
         pytest.param({"status": 500, "commit": True}, "exists exists", id="after the commit, 500"),
@@ -532,15 +527,9 @@ def test_groups_of_a_fifo_queue(function: Function, thrive: ContractedStandIn) -
     ],
 )
 def test_one_record_whatever_is_lost(
-    fault: dict[str, Any] | None,
-    outcomes: str,
-    thrive: ContractedStandIn,
-    monkeypatch: pytest.MonkeyPatch,
-    read: Read,
+    fault: dict[str, Any], outcomes: str, under: Under, thrive: ContractedStandIn, read: Read
 ) -> None:
-    if fault is not None:
-        thrive.faults.add(Fault(route="completion", **fault))
-    with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), REQUEST_TIMEOUT_SECONDS="0.5") as it:
+    with under(Row("", fault=Fault(route="completion", **fault) if fault else None)) as it:
         # The message is not deleted after the first delivery (a crash), and comes again.
         assert it.reported(record()) == []
         assert it.reported(record(receive_count=2)) == []
@@ -884,21 +873,6 @@ def test_from_queue_to_record(
     assert sum(read().metric("SecretReads")) == 1
 
 
-def test_client_is_created_only_when_it_is_needed(environment: pytest.MonkeyPatch, thrive: ContractedStandIn) -> None:
-    created: list[str] = []
-    create = boto3.client
-    environment.setattr(boto3, "client", lambda name, **options: created.append(name) or create(name, **options))
-    environment.setenv("THRIVE_BASE_URL", thrive.url)
-    environment.setenv("POWERTOOLS_SERVICE_NAME", "first-call")
-    with mock_aws():
-        boto3.client("secretsmanager").create_secret(Name="thrive", SecretString=secret_of(thrive))
-        created.clear()
-        lambda_handler(sqs_event(sqs_record("{")), FakeContext(SystemClock()))  # type: ignore[arg-type]
-        assert (created, len(thrive.requests)) == ([], 0)
-        lambda_handler(sqs_event(record(1), record(2)), FakeContext(SystemClock()))  # type: ignore[arg-type]
-        assert created == ["secretsmanager"]
-
-
 # --- Defects ------------------------------------------------------------------------------------------------------
 
 
@@ -1030,7 +1004,6 @@ def test_acknowledged_only_if_recorded_or_dead_lettered(
     dead_letter_queue: dict[str, str],
     concurrency: int,
     offline: Offline,
-    monkeypatch: pytest.MonkeyPatch,
     read: Read,
 ) -> None:
     # The content id says what Thrive does, the note in the body what SQS does.
@@ -1076,10 +1049,9 @@ def plan_sqs(sqs: FakeSqs, dead_lettered: set[str]) -> None:
 
     def on_call(_operation: str, request: Mapping[str, Any]) -> None:
         texts = "".join(entry.get("MessageBody", "") for entry in request["Entries"])
-        if "sqs-raises" in texts:
-            raise throttled()
-        if "sqs-defect" in texts:
-            raise ZeroDivisionError
+        for text, error in {"sqs-raises": throttled(), "sqs-defect": ZeroDivisionError()}.items():
+            if text in texts:
+                raise error
 
     def refused(entry: dict[str, Any]) -> str | None:
         if "sqs-fails" in entry.get("MessageBody", ""):
@@ -1090,26 +1062,3 @@ def plan_sqs(sqs: FakeSqs, dead_lettered: set[str]) -> None:
 
     sqs.on_call = on_call
     sqs.refused = refused
-
-
-# --- Servers that are not Thrive ----------------------------------------------------------------------------------
-
-
-def test_server_that_speaks_no_http_defers_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    with RawServer(say(b"220 mail.example ESMTP\r\n", then=hang_up)) as server:
-        with functioning(monkeypatch, server.url) as it:
-            assert it.reported(record(1), record(2)) == ["message-1", "message-2"]
-        # Two attempts to get a token are an outage of the token endpoint.
-        assert [request.target for request in server.requests] == [f"/oauth2/token/{TENANT}"] * 2
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect_leads_nowhere(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = json.dumps({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600}).encode()
-    with RawServer(answer(201)) as trap:
-        redirect = answer(status, b"", Location=f"http://localhost:{trap.port}/oauth2/token/x")
-        for script in ([redirect], [answer(200, token), redirect]):
-            with RawServer(*script) as server, functioning(monkeypatch, server.url, MAX_CONCURRENCY="1") as it:
-                assert it.reported(record(1), record(2)) == ["message-1", "message-2"]
-                assert len(server.requests) == len(script)
-        assert trap.accepts == 0

@@ -102,23 +102,12 @@ def test_dead_letters_arrive_with_body_and_attributes(sqs: SQSClient) -> None:
         }
 
 
-def test_dead_letter_queue_that_does_not_exist_takes_nothing(sqs: SQSClient) -> None:
-    warnings: list[str] = []
-    url = f"https://sqs.{REGION}.amazonaws.com/123456789012/absent"
-    [call] = queues(sqs, warnings, dead_letter=url).dead_letter([(Message("1", "{}", completion()), REJECTED)])
-    assert call() == set()
-    assert ["NonExistentQueue" in warning for warning in warnings] == [True]
-
-
-REJECTED = Rejected("refused", "no", 400)
-
-
 def test_fifo_dead_letter_queue_keeps_groups_and_drops_repeats(sqs: SQSClient) -> None:
     url, _ = create_queue(sqs, "dead-letters.fifo", FifoQueue="true")
     message = Message("message-1", "{}", completion(), group="learner-7")
     warnings: list[str] = []
     for _ in range(2):
-        [call] = queues(sqs, warnings, dead_letter=url).dead_letter([(message, REJECTED)])
+        [call] = queues(sqs, warnings, dead_letter=url).dead_letter([(message, Rejected("refused", "no", 400))])
         assert call() == {"message-1"}
     [received] = receive(sqs, url)
     assert received["Attributes"]["MessageGroupId"] == "learner-7"

@@ -73,10 +73,6 @@ GOOD_BODIES: dict[str, tuple[str, Completion]] = {
     "plain-with-white-space": (f"\r\n\t {body()} \n", completion()),
     "plain-with-escapes": (body().replace("userId", "\\u0075serId"), completion()),
     "plain-with-a-surrogate-pair": (body(userId="\U0001f600"), completion(userId="\U0001f600")),
-    "plain-with-raw-unicode": (
-        json.dumps(completion_fields(userId="\u00e9\U0001f600"), ensure_ascii=False),
-        completion(userId="\u00e9\U0001f600"),
-    ),
     "plain-with-unknown-fields": (with_field('{"userId": 5, "a": [1.5, null, true]}'), completion()),
     "plain-with-a-long-number": (with_field("9" * 4000), completion()),
     "plain-with-a-float-beyond-range": (with_field("1e999"), completion()),
@@ -90,15 +86,12 @@ GOOD_BODIES: dict[str, tuple[str, Completion]] = {
     "plain-of-the-largest-size-beyond-ascii": (padded(MAX_BODY_BYTES, "\u00e9"), completion()),
     "eventbridge": (bus(), completion()),
     "eventbridge-without-own-time": (bus(WITHOUT_TIME), AT_ENVELOPE_TIME),
-    "eventbridge-of-two-fields": (json.dumps({"detail-type": None, "detail": completion_fields()}), completion()),
     "sns-with-plain": (sns(body()), completion()),
     "sns-with-eventbridge": (sns(eventbridge_event()), completion()),
     "sns-with-eventbridge-without-own-time": (sns(eventbridge_event(WITHOUT_TIME)), AT_ENVELOPE_TIME),
     "detail-without-detail-type-is-unknown": (body(detail=completion_fields(userId="other")), completion()),
     "detail-type-without-detail-is-unknown": (body(**{"detail-type": "x"}), completion()),
     "another-type-is-unknown": (body(Type="SubscriptionConfirmation", TopicArn="a", Message="{}"), completion()),
-    "message-without-topic-is-unknown": (body(Type="Notification", Message="{}"), completion()),
-    "topic-without-message-is-unknown": (body(Type="Notification", TopicArn="a"), completion()),
 }
 
 NOT_JSON = "body: must be valid JSON, nested at most 64 levels deep"
@@ -116,25 +109,17 @@ NO_TIME = "completedAt: must be an ISO 8601 date and time with a UTC offset or Z
 POISON: dict[str, tuple[object, str]] = {
     # no text
     "null-body": (None, NO_TEXT),
-    "number-body": (5, NO_TEXT),
     "object-body": ({"userId": "a"}, NO_TEXT),
-    "list-body": ([], NO_TEXT),
     "bytes-body": (body().encode(), NO_TEXT),
     # not JSON
     "empty": ("", NOT_JSON),
-    "white-space": (" \n", NOT_JSON),
-    "words": (f"hello {CANARY}", NOT_JSON),
     "cut-off": (body()[:-1], NOT_JSON),
     "trailing-text": (body() + "x", NOT_JSON),
     "trailing-comma": (body()[:-1] + ",}", NOT_JSON),
     "single-quotes": (body().replace('"', "'"), NOT_JSON),
     "byte-order-mark": ("\ufeff" + body(), NOT_JSON),
-    "raw-NUL": ('{"userId": "a\x00b"}', NOT_JSON),
-    "NUL-behind": (body() + "\x00", NOT_JSON),
     "bad-escape": ('{"userId": "\\x41"}', NOT_JSON),
     "cut-off-escape": ('{"userId": "\\u12"}', NOT_JSON),
-    "leading-zero": (with_field("01"), NOT_JSON),
-    "hexadecimal": (with_field("0x10"), NOT_JSON),
     "number-of-5000-digits": (with_field("9" * 5000), NOT_JSON),
     # not an object
     "json-null": ("null", NO_OBJECT),
@@ -143,18 +128,14 @@ POISON: dict[str, tuple[object, str]] = {
     # NaN
     "NaN": (with_field("NaN"), NAN),
     "Infinity": (with_field("Infinity"), NAN),
-    "minus-Infinity": (with_field("-Infinity"), NAN),
     "NaN-as-an-id": ('{"userId": NaN}', NAN),
-    "NaN-deep-inside": (with_field('{"a": [{"b": NaN}]}'), NAN),
     # the same key twice
     "userId-twice": ('{"userId": "a", "userId": "b"}', TWICE),
     "userId-twice-by-an-escape": ('{"userId": "a", "\\u0075serId": "b"}', TWICE),
     "unknown-key-twice": (with_field('{"a": 1, "b": 2, "a": 3}'), TWICE),
-    "empty-key-twice": (with_field('{"": 1, "": 2}'), TWICE),
     # lone surrogates
     "escaped-high-surrogate": ('{"userId": "a\\ud800"}', SURROGATE),
     "escaped-low-surrogate": ('{"userId": "\\udfffa"}', SURROGATE),
-    "escaped-surrogate-in-capitals": ('{"userId": "a\\uD800"}', SURROGATE),
     "escaped-surrogates-in-the-wrong-order": ('{"userId": "\\ude00\\ud83d"}', SURROGATE),
     "escaped-surrogate-in-a-key": (with_field('{"\\ud800": 1}'), SURROGATE),
     "escaped-surrogate-in-an-unknown-field": (with_field('[["\\udbff"]]'), SURROGATE),
@@ -170,36 +151,29 @@ POISON: dict[str, tuple[object, str]] = {
     # size
     "one-byte-too-long": (padded(MAX_BODY_BYTES + 1), TOO_LONG),
     "one-byte-too-long-beyond-ascii": (padded(MAX_BODY_BYTES + 1, "\u00e9"), TOO_LONG),
-    "one-mebibyte": (padded(1_048_576), TOO_LONG),
     # fields
     "empty-object": ("{}", NO_TIME),
     "empty-userId": (body(userId=""), BAD_USER),
     "number-userId": (body(userId=5), BAD_USER),
-    "capital-keys": (body().replace("userId", "UserId"), BAD_USER),
     "plain-without-time": (json.dumps(WITHOUT_TIME), NO_TIME),
-    "plain-with-the-envelope's-key": (json.dumps(WITHOUT_TIME | {"time": "2021-01-01T10:00:00Z"}), NO_TIME),
     # envelopes
     "eventbridge-detail-null": ('{"detail-type": "x", "detail": null}', NO_DETAIL),
     "eventbridge-detail-text": (bus(body()), NO_DETAIL),
     "eventbridge-detail-list": (bus([completion_fields()]), NO_DETAIL),
-    "eventbridge-empty-detail": (bus({}, time=None), NO_TIME),
     "eventbridge-bad-time": (bus(WITHOUT_TIME, time="now"), NO_TIME.replace("completedAt", "time")),
     "eventbridge-time-null": (json.dumps(eventbridge_event(WITHOUT_TIME) | {"time": None}), NO_TIME),
     "eventbridge-in-eventbridge": (bus(eventbridge_event(), time=None), NO_TIME),
     "sns-message-not-json": (sns("hello"), of_sns(NOT_JSON)),
-    "sns-message-empty": (sns(""), of_sns(NOT_JSON)),
     "sns-message-null": (json.dumps(sns_notification("") | {"Message": None}), of_sns(NO_TEXT)),
     "sns-message-object": (json.dumps(sns_notification("") | {"Message": {}}), of_sns(NO_TEXT)),
     "sns-message-duplicate-key": (sns('{"userId": "a", "userId": "a"}'), of_sns(TWICE)),
     "sns-message-lone-surrogate": (sns('{"userId": "\\ud800"}'), of_sns(SURROGATE)),
     "sns-message-raw-lone-surrogate": (sns('{"userId": "\ud800"}'), SURROGATE),
-    "sns-message-NaN": (sns(with_field("NaN")), of_sns(NAN)),
     "sns-message-too-deep": (sns(with_field(nested(MAX_DEPTH))), of_sns(TOO_DEEP)),
     "sns-in-sns": (sns(sns_notification(body())), NO_TIME),
     "sns-subscription-confirmation": (sns(body(), Type="SubscriptionConfirmation"), NO_TIME),
     "sns-without-topic": (sns(body(), TopicArn=None), NO_TIME),
     "sns-without-message": (sns(body(), Message=None), NO_TIME),
-    "s3-test-event": ('{"Service": "Amazon S3", "Event": "s3:TestEvent"}', NO_TIME),
 }
 
 SQS_EVENTS: dict[str, object] = {
@@ -211,16 +185,11 @@ SQS_EVENTS: dict[str, object] = {
 
 FOREIGN_EVENTS: dict[str, object] = {
     "null": None,
-    "text": body(),
     "list": [sqs_record()],
     "empty-object": {},
-    "plain-completion": completion_fields(),
     "records-null": {"Records": None},
-    "records-object": {"Records": {"0": sqs_record()}},
-    "small-letter-records": {"records": [sqs_record()]},
     "s3": {"Records": [{"eventSource": "aws:s3", "s3": {}}]},
     "sns": {"Records": [{"EventSource": "aws:sns", "Sns": sns_notification(body())}]},
-    "kinesis": {"Records": [{"eventSource": "aws:kinesis", "eventID": "1"}]},
     "one-foreign-record-among-good-ones": sqs_event(sqs_record(), {"eventSource": "aws:s3"}, sqs_record()),
     "record-null": {"Records": [None]},
     "record-without-source": sqs_event({"messageId": "1"}),

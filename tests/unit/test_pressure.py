@@ -25,7 +25,6 @@ from completion_sync.errors import (
 )
 from completion_sync.events import Message
 from completion_sync.outcomes import Created, Deferred
-from completion_sync.pressure import FASTER, MAX_WAIT_SECONDS, MIN_ATTEMPT_SECONDS, PACE_SECONDS, SLOWER, SLOWEST
 from completion_sync.retry import RetryPolicy
 from completion_sync.sync import CompletionSync
 from tests.support.fakes import QUEUE_ARN, Counts, FakeClock, completion, far_deadline, pressure
@@ -164,7 +163,7 @@ def test_no_request_leaves_before_retry_after_is_over() -> None:
     it = Environment(60.0)
     it.invoke("a")
     it.thrive.state = UP
-    it.clock.advance(59.5 - MAX_WAIT_SECONDS)
+    it.clock.advance(57.5)
     assert it.invoke("b c") == [Deferred("rate_limited", "held back: Thrive limits the rate of calls", None, 2.5)] * 2
     assert it.thrive.users == "a"
     assert it.counts["DeferredWithoutCall"] == 2
@@ -196,16 +195,7 @@ def test_pause_that_does_not_fit_the_deadline_is_not_waited_for(seconds: float, 
     assert it.called("a", seconds=seconds) == calls
 
 
-def test_pauses_without_retry_after_double_from_a_fifth_of_a_second_to_a_minute() -> None:
-    it = Environment()
-    pauses = []
-    for _ in range(11):
-        pauses.append(it.pressure.throttled(it.clock.now(), None))
-        it.clock.advance(pauses[-1])
-    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 60, 60])
-
-
-def test_pause_has_jitter_between_half_and_the_whole() -> None:
+def test_pauses_without_retry_after_double_from_a_fifth_of_a_second_to_a_minute_with_jitter() -> None:
     clock = FakeClock()
     bounds: list[tuple[float, float]] = []
 
@@ -213,26 +203,24 @@ def test_pause_has_jitter_between_half_and_the_whole() -> None:
         bounds.append((low, high))
         return low
 
-    assert pressure(clock, uniform=uniform).throttled(clock.now(), None) == pytest.approx(0.1)
-    assert bounds == [(0.1, 0.2)]
+    ours = pressure(clock, uniform=uniform)
+    for _ in range(11):
+        clock.advance(ours.throttled(clock.now(), None))
+    highs = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 60, 60]
+    assert bounds == [pytest.approx((high / 2, high)) for high in highs]
 
 
-def test_answer_after_a_pause_lets_the_next_one_start_from_the_shortest() -> None:
+def test_answer_starts_the_pauses_anew_unless_it_arrives_within_one() -> None:
     it = Environment()
-    for _ in range(5):
+    for _ in range(2):
         it.clock.advance(it.pressure.throttled(it.clock.now(), None))
-    it.pressure.answered()
-    assert it.pressure.throttled(it.clock.now(), None) == pytest.approx(0.2)
-
-
-def test_late_answer_within_a_pause_does_not() -> None:
-    it = Environment()
-    it.clock.advance(it.pressure.throttled(it.clock.now(), None))
-    it.clock.advance(0.1)
     it.pressure.throttled(it.clock.now(), None)
     it.pressure.answered()
     it.clock.advance(1)
-    assert it.pressure.throttled(it.clock.now(), None) == pytest.approx(0.8)
+    assert it.pressure.throttled(it.clock.now(), None) == pytest.approx(1.6)
+    it.clock.advance(2)
+    it.pressure.answered()
+    assert it.pressure.throttled(it.clock.now(), None) == pytest.approx(0.2)
 
 
 def test_429s_to_requests_that_were_sent_before_a_pause_began_count_once() -> None:
@@ -242,7 +230,7 @@ def test_429s_to_requests_that_were_sent_before_a_pause_began_count_once() -> No
     sent = [it.pressure.admit(far_deadline(it.clock)) for _ in range(10)]
     it.clock.advance(0.1)
     assert [it.pressure.throttled(each, 1.0) for each in sent] == pytest.approx([1.0] * 10)
-    assert pace(it) == pytest.approx(20 * SLOWER)
+    assert pace(it) == pytest.approx(16)
     assert [line for line in it.log if "paused" in line] == ["completions: paused for 1.0 s, as Thrive answered 429"]
 
 
@@ -336,7 +324,7 @@ def throttled_at(answers: int) -> Environment:
 
 @pytest.mark.parametrize("answers", [1, 20, 100])
 def test_first_429_sets_a_pace_below_the_answers_of_the_last_second(answers: int) -> None:
-    assert pace(throttled_at(answers)) == pytest.approx(max(SLOWEST, answers * SLOWER))
+    assert pace(throttled_at(answers)) == pytest.approx(max(0.5, answers * 0.8))
 
 
 def test_each_later_pause_lowers_the_pace_down_to_a_slowest_one() -> None:
@@ -345,7 +333,7 @@ def test_each_later_pause_lowers_the_pace_down_to_a_slowest_one() -> None:
     for _ in range(20):
         it.clock.advance(it.pressure.throttled(it.clock.now(), 1.0))
         paces.append(pace(it))
-    assert paces == pytest.approx([max(SLOWEST, 20 * SLOWER**number) for number in range(1, 22)])
+    assert paces == pytest.approx([max(0.5, 20 * 0.8**number) for number in range(1, 22)])
 
 
 def test_each_answer_raises_the_pace_a_little() -> None:
@@ -353,10 +341,10 @@ def test_each_answer_raises_the_pace_a_little() -> None:
     pace(it)
     for _ in range(10):
         it.pressure.answered()
-    assert pace(it) == pytest.approx(20 * SLOWER + 10 * FASTER)
+    assert pace(it) == pytest.approx(16.3)
 
 
-@pytest.mark.parametrize(("pause", "binds"), [(PACE_SECONDS - 0.1, True), (PACE_SECONDS + 0.1, False)])
+@pytest.mark.parametrize(("pause", "binds"), [(10 - 0.1, True), (10 + 0.1, False)])
 def test_pace_is_dropped_by_an_answer_once_it_has_held_nothing_back_for_a_while(pause: float, *, binds: bool) -> None:
     it = throttled_at(20)
     pace(it)
@@ -371,8 +359,8 @@ def test_pace_is_dropped_by_an_answer_once_it_has_held_nothing_back_for_a_while(
 def test_pace_after_idle_time_allows_no_burst() -> None:
     it = throttled_at(20)
     pace(it)
-    it.clock.advance(PACE_SECONDS / 2)
-    assert pace(it) == pytest.approx(20 * SLOWER)
+    it.clock.advance(10 / 2)
+    assert pace(it) == pytest.approx(16)
 
 
 def test_slot_of_the_pace_that_does_not_fit_the_deadline_is_left_to_others() -> None:
@@ -380,9 +368,9 @@ def test_slot_of_the_pace_that_does_not_fit_the_deadline_is_left_to_others() -> 
     it.pressure.admit(far_deadline(it.clock))
     for _ in range(3):
         with pytest.raises(HeldError) as caught:
-            it.pressure.admit(Deadline(it.clock, 1.25 + MIN_ATTEMPT_SECONDS - 0.01))
+            it.pressure.admit(Deadline(it.clock, 1.25 + 0.2 - 0.01))
         assert (caught.value.reason, caught.value.retry_after) == ("rate_limited", None)
-    it.pressure.admit(Deadline(it.clock, 1.25 + MIN_ATTEMPT_SECONDS + 0.01))
+    it.pressure.admit(Deadline(it.clock, 1.25 + 0.2 + 0.01))
     assert it.clock.sleeps == pytest.approx([1.25])
 
 
@@ -398,8 +386,8 @@ def test_slot_is_void_when_a_pause_begins_before_it() -> None:
 
     it.clock.sleep = sleep_into_a_pause  # type: ignore[method-assign]
     first = it.pressure.admit(far_deadline(it.clock)).monotonic
-    assert it.clock.sleeps == pytest.approx([1 / SLOWER, 1.5])
-    assert it.pressure.admit(far_deadline(it.clock)).monotonic - first == pytest.approx(1 / SLOWER**2)
+    assert it.clock.sleeps == pytest.approx([1 / 0.8, 1.5])
+    assert it.pressure.admit(far_deadline(it.clock)).monotonic - first == pytest.approx(1 / 0.8**2)
 
 
 def test_without_time_for_an_attempt_a_message_is_out_of_time_and_not_rate_limited() -> None:
@@ -565,17 +553,11 @@ def test_second_probe_of_a_fifo_queue_is_of_another_group() -> None:
 def test_next_invocation_supplies_the_second_probe_at_once() -> None:
     it = in_outage()
     it.clock.advance(1)
-    assert [it.called("a"), it.called("a"), it.called("a b c"), it.called("d")] == ["a", "", "b", ""]
-
-
-def test_second_probe_may_come_much_later_too() -> None:
-    it = in_outage()
-    it.clock.advance(1)
-    it.invoke("a")
+    assert [it.called("a"), it.called("a")] == ["a", ""]
     it.clock.advance(2)
     assert it.called("a") == "a"
     it.clock.advance(0.1)
-    assert it.called("a b") == "b"
+    assert [it.called("a b c"), it.called("d")] == ["b", ""]
 
 
 def test_identical_completions_are_no_pair_of_probes() -> None:
@@ -611,12 +593,6 @@ def test_429_to_a_probe_is_an_answer_and_begins_a_pause() -> None:
     assert reasons(it.invoke("a b")) == "rate_limited rate_limited"
     assert it.thrive.users == "a"
     assert not it.pressure.is_out
-
-
-def test_late_answer_to_a_call_from_before_ends_the_outage_too() -> None:
-    it = in_outage()
-    it.pressure.answered()
-    assert it.called("a") == "a a a"
 
 
 def test_probe_for_which_there_is_no_token_halts_the_batch_and_says_nothing_about_thrive() -> None:
@@ -740,19 +716,6 @@ def test_one_line_tells_when_a_pause_or_an_outage_begins_and_ends() -> None:
         "completions: paused for 5.0 s, as Thrive answered 429",
         "completions: the pause is over",
     ]
-
-
-def test_holding_is_an_outage_or_a_pause() -> None:
-    clock = FakeClock()
-    ours = pressure(clock)
-    assert not ours.is_holding()
-    ours.throttled(clock.now(), 1.0)
-    assert ours.is_holding()
-    clock.advance(1)
-    assert not ours.is_holding()
-    for subject in "aabbcc":
-        ours.failed(subject)
-    assert ours.is_holding()
 
 
 def test_reset_forgets_everything() -> None:
