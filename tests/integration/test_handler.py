@@ -688,7 +688,8 @@ def test_ids_do_not_forge_a_log_line(end: str, offline: Offline, read: Read) -> 
 
 # --- The log and the metrics --------------------------------------------------------------------------------------
 
-LINE_FIELDS = set("message_id outcome reason status user_id content_id attempts receive_count duration_ms".split())  # noqa: SIM905 - shorter
+LINE_FIELDS = {"message_id", "outcome", "reason", "status", "user_id", "content_id", "attempts", "receive_count"}
+LINE_FIELDS |= {"duration_ms"}
 POWERTOOLS_FIELDS = {"level", "message", "timestamp", "service", "function_request_id"}
 
 
@@ -806,16 +807,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     ("variable", "value"),
     [
         ("THRIVE_SECRET_ID", ""),
-        ("THRIVE_ENVIRONMENT", CANARY),
         ("THRIVE_BASE_URL", f"http://{CANARY}.example"),
-        ("THRIVE_SCOPE", f"{CANARY}  two blanks"),
-        ("MAX_CONCURRENCY", "0"),
-        ("REQUEST_TIMEOUT_SECONDS", "-1"),
-        ("SECRET_MAX_AGE_SECONDS", CANARY),
-        ("BACKOFF_BASE_SECONDS", CANARY),
-        ("BACKOFF_CAP_SECONDS", "1e3"),
-        ("DEAD_LETTER_QUEUE_URL", CANARY),
-        ("RETRY_QUEUE_URL", f"ftp://{CANARY}/q"),
+        ("BACKOFF_CAP_SECONDS", CANARY),
         ("POWERTOOLS_LOG_LEVEL", CANARY),
         ("POWERTOOLS_LOGGER_SAMPLE_RATE", CANARY),
     ],

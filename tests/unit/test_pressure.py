@@ -363,6 +363,16 @@ def test_pace_after_idle_time_allows_no_burst() -> None:
     assert pace(it) == pytest.approx(16)
 
 
+def test_those_who_waited_for_a_pause_keep_to_the_pace_too() -> None:
+    it = Environment()
+    for _ in range(20):
+        it.pressure.answered()
+    it.pressure.throttled(it.clock.now(), 1.0)
+    first = it.pressure.admit(far_deadline(it.clock)).monotonic
+    assert it.clock.sleeps == [pytest.approx(1.0)]
+    assert it.pressure.admit(far_deadline(it.clock)).monotonic - first == pytest.approx(1 / 16)
+
+
 def test_slot_of_the_pace_that_does_not_fit_the_deadline_is_left_to_others() -> None:
     it = throttled_at(1)
     it.pressure.admit(far_deadline(it.clock))
