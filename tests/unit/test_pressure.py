@@ -689,6 +689,7 @@ def test_pause_or_outage_below_holds_the_kind_above_and_never_the_reverse() -> N
     above = pressure(clock, below=below)
     deadline = far_deadline(clock)
     above.throttled(clock.now(), 30.0)
+    assert (above.is_holding(), below.is_holding()) == (True, False)
     assert below.admit(deadline) is not None
     clock.advance(30)
     below.throttled(clock.now(), 30.0)

@@ -191,6 +191,19 @@ def test_second_attempt_that_is_held_back_leaves_the_first_ones_error_with_the_l
     assert (caught.value.retry_after, len(operation.began)) == (60.0, 1)
 
 
+def test_failure_whose_retry_is_held_back_by_a_pause_is_deferred_for_the_pause() -> None:
+    clock = FakeClock()
+    ours = pressure(clock)
+
+    def fail() -> None:
+        ours.throttled(clock.now(), 60.0)  # by another thread
+        raise unavailable()
+
+    with pytest.raises(TemporaryError) as caught:
+        RetryPolicy(clock, lowest).call(fail, far_deadline(clock), ours, "subject")
+    assert (caught.value.reason, caught.value.retry_after) == ("unavailable", pytest.approx(59.9))
+
+
 def test_429_without_retry_after_is_deferred_for_the_pause_at_least() -> None:
     clock = FakeClock()
     with pytest.raises(TemporaryError) as caught:
