@@ -144,13 +144,11 @@ class _Batch:
     def probe(self) -> None:
         """Probe the outage with the first message of one lane, and of another one if that gets no answer."""
         pressure = self._engine.pressure
-        waiting = list(self.lanes)
         for _ in range(2):
-            due = [lane for lane in waiting if pressure.is_probe_due(lane.key)]
-            if not due or not pressure.is_out or self._halted is not None:
+            due = [lane for lane in self.lanes if pressure.is_probe_due(lane.key)]
+            if not due or not pressure.is_out:
                 return
             lane = min(due, key=lambda lane: (pressure.has_failed(lane.key), lane.receive_count))
-            waiting.remove(lane)
             self._process(lane, lane.items[:1], probing=True)
 
     def work(self, lane: Lane) -> None:
@@ -158,9 +156,8 @@ class _Batch:
         self._process(lane, lane.items, probing=False)
 
     def close(self) -> None:
-        """End the batch: what a thread finds out from now on comes too late for the answer."""
-        with self._lock:
-            self._closed = True
+        """End the batch: no further attempt begins, and what still comes is too late for the answer."""
+        self._closed = True
 
     def results(self) -> list[Result]:
         """Return a result for each message of a closed batch."""
@@ -178,10 +175,7 @@ class _Batch:
             result = self._results.get(index)  # a probe's
             if result is None:
                 result = Result(held) if held else self._record(completion, lane, probing=probing)
-                with self._lock:
-                    if self._closed:
-                        return
-                    self._results[index] = result
+                self._results[index] = result
             if held is None and lane.is_group and isinstance(result.outcome, Deferred):
                 held = replace(
                     result.outcome, detail=f"behind a deferred message of its group: {result.outcome.detail}"
