@@ -275,22 +275,23 @@ def test_outcome_of_a_direct_event(row: Row, under: Under, thrive: ContractedSta
 
 
 @pytest.mark.parametrize("queue", ["none", "failing", "refusing"])
-@pytest.mark.parametrize(("status", "outcome"), [(201, "created"), (422, "rejected"), (503, "deferred")])
+@pytest.mark.parametrize(("status", "outcome"), [(409, "exists"), (422, "rejected"), (503, "deferred")])
 def test_what_is_not_in_a_queue_comes_again(
-    queue: str, status: int, outcome: str, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch
+    queue: str, status: int, outcome: str, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch, read: Read
 ) -> None:
-    if status != 201:
-        thrive.faults.add(always(status=status))
+    thrive.faults.add(always(status=status))
     variables = NO_QUEUES if queue == "none" else {}
     with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), **variables) as it:
         refuse_in(it.sqs, queue)
-        assert it.reported(record()) == ([] if outcome == "created" else ["message-1"])
+        assert it.reported(record()) == ([] if outcome == "exists" else ["message-1"])
         # A single message is sent by a call without entries, of which none can be refused.
-        if outcome == "created" or (outcome == "deferred" and queue == "refusing"):
+        is_settled = outcome == "exists" or (outcome == "deferred" and queue == "refusing")
+        if is_settled:
             assert it.invoke(eventbridge_event())["outcome"] == outcome
         else:
             with pytest.raises(EventNotRecordedError, match=f"^{outcome}: (refused|unavailable)$"):
                 it.invoke(eventbridge_event())
+        assert read().invocations[-1]["counts"]["reported"] == int(not is_settled)
 
 
 def refuse_in(sqs: FakeSqs, queue: str) -> None:

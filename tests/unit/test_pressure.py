@@ -400,9 +400,18 @@ def test_slot_is_void_when_a_pause_begins_before_it() -> None:
     assert it.pressure.admit(far_deadline(it.clock)).monotonic - first == pytest.approx(1 / 0.8**2)
 
 
-def test_without_time_for_an_attempt_a_message_is_out_of_time_and_not_rate_limited() -> None:
+def test_slot_that_is_free_is_given_without_the_time_for_an_attempt_too_as_it_is_no_rate_that_is_lacking() -> None:
     it = throttled_at(20)
-    assert reasons(it.invoke("a", seconds=0.1)) == "out_of_time"
+    assert it.pressure.admit(Deadline(it.clock, 0.1)) == it.clock.now()
+
+
+def test_answers_before_the_last_second_do_not_count_for_the_pace() -> None:
+    it = Environment()
+    for _ in range(20):
+        it.pressure.answered()
+    it.clock.advance(1.1)
+    it.clock.advance(it.pressure.throttled(it.clock.now(), None))
+    assert pace(it) == pytest.approx(0.5)
 
 
 # --- An outage ----------------------------------------------------------------------------------------------------
@@ -614,13 +623,15 @@ def test_probe_for_which_there_is_no_token_halts_the_batch_and_says_nothing_abou
     assert it.counts["OutageProbes"] == 1
 
 
-def test_failed_head_of_a_group_that_was_the_probe_holds_its_group() -> None:
+@pytest.mark.parametrize(("head", "calls"), [(DOWN, "a1 b1 b2"), (UP, "a1 a2 b1 b2")])
+def test_group_follows_its_head_that_was_the_probe_as_usual(head: str, calls: str) -> None:
     it = in_outage()
     it.clock.advance(1)
-    it.thrive.state, it.thrive.states["a1"] = UP, DOWN
-    outcomes = it.invoke("a1 b1 a2 b2", fifo=True)
-    assert reasons(outcomes) == "unavailable created unavailable created"
-    assert it.thrive.users == "a1 b1 b2"
+    it.thrive.state, it.thrive.states["a1"] = UP, head
+    expected = {UP: "created created created created", DOWN: "unavailable created unavailable created"}
+    assert reasons(it.invoke("a1 b1 a2 b2", fifo=True)) == expected[head]
+    assert it.thrive.users == calls
+    assert it.counts["OutageProbes"] == (1 if head == UP else 2)
 
 
 def test_environment_is_back_within_ten_seconds_of_recovery_though_each_batch_begins_with_a_sick_message() -> None:
