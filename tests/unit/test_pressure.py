@@ -657,13 +657,16 @@ def test_probe_is_due_after_a_freeze_or_when_the_wall_clock_has_stepped_back() -
     assert frozen.called("a") == stepped.called("a") == "a"
 
 
-def test_outage_begins_its_probes_anew_each_time() -> None:
+def test_next_outage_begins_its_probes_anew() -> None:
     it = in_outage()
     for wait in (1, 2, 4, 8):
         it.clock.advance(wait)
         assert it.called("a b") == "a b"
+    it.clock.advance(10)
+    assert it.called("a") == "a"  # the second of this pair is never sent
     it.pressure.answered()
     it.invoke("x y z")
+    assert it.called("b") == ""
     it.clock.advance(1)
     assert it.called("a b") == "a b"
 
