@@ -106,13 +106,11 @@ def read_eventbridge_event(event: dict[str, Any], mapping: EventMapping | Deferr
     """Read an EventBridge event that invoked the function directly, as it would be read from the retry queue."""
     body = ""
     try:
-        # As long in bytes as the retry queue would deliver it, so that it is judged alike.
-        body = _to_json(event, ensure_ascii=False)
+        # In UTF-8 and not as ASCII, so that it is as long here as in a queue.
+        body = _NOT_FOR_SQS.sub(_escaped, _to_json(event))
         content = _content(body, "event", mapping)
     except RecursionError:
         content = InvalidMessageError("event: nested too deeply")
-    if _NOT_FOR_SQS.search(body):
-        body = _to_json(event, ensure_ascii=True)
     # EventBridge gives every event an id; a hand-made one may lack it. A FIFO queue drops a message whose id it has
     # seen, so no two different events may have the same substitute.
     return Message(id=_text(event.get("id")) or hashlib.sha256(body.encode()).hexdigest(), body=body, content=content)
@@ -147,12 +145,16 @@ def _read_sqs_record(record: dict[str, Any], mapping: EventMapping | DeferralErr
     )
 
 
-def _to_json(event: dict[str, Any], *, ensure_ascii: bool) -> str:
+def _to_json(event: dict[str, Any]) -> str:
     try:
-        return json.dumps(event, separators=(",", ":"), allow_nan=False, ensure_ascii=ensure_ascii)
+        return json.dumps(event, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     except ValueError:
         # A number too large for a float (1e999), for which Python would write what is not JSON.
-        return json.dumps(_without_infinity(event), separators=(",", ":"), ensure_ascii=ensure_ascii)
+        return json.dumps(_without_infinity(event), separators=(",", ":"), ensure_ascii=False)
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return f"\\u{ord(character[0]):04x}"
 
 
 def _without_infinity(value: Any) -> Any:

@@ -6,9 +6,10 @@ rules are worth, decision 10 why they are as they are.
 
 - **Throttling.** A 429 pauses all calls, for ``Retry-After`` or for a growing time. The first one also sets a pace in
   calls a second, which every later pause lowers and every answer raises a little.
-- **Outage.** When three different subjects in a row have failed twice each, and Thrive has answered nothing in the
-  meantime, the environment is in outage: nothing is sent but a probe now and then. A single subject that always fails
-  does not cause one, and a failed probe is followed by one with a second subject, so that nothing waits for a sick one.
+- **Outage.** When two attempts in a row of each of three different subjects have failed, in one invocation or in
+  several, and Thrive has answered nothing in the meantime, the environment is in outage: nothing is sent but a probe
+  now and then. A single subject that always fails does not cause one, and a failed probe is followed by one with a
+  second subject, so that nothing waits for a sick one.
 
 A subject is what a call is about: a completion, a reference, a tenant's credentials.
 """
@@ -18,7 +19,6 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .clock import Clock, Deadline, Instant, elapsed, is_within
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MAX_WAIT_SECONDS = 2.0
 # Less than this is not worth an attempt: it would time out, with the request perhaps received.
 MIN_ATTEMPT_SECONDS = 0.2
+# Rounding may leave a rest of a wait that is too small to move a clock, over and over.
+_SHORTEST_SLEEP_SECONDS = 0.001
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 60.0
 # Factor of the pace at each pause, what each answer adds to it in calls a second, and the slowest pace.
@@ -40,16 +42,8 @@ PACE_SECONDS = 10.0
 
 SUBJECTS_OF_AN_OUTAGE = 3
 FIRST_PROBE_SECONDS, LONGEST_PROBE_SECONDS = 1.0, 10.0
-# How many failed subjects are remembered, so that others are preferred for probes.
+# How many subjects with failed attempts are remembered.
 _MAX_REMEMBERED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An attempt that may be sent now. ``answers`` is how many answers had arrived before it."""
-
-    began: Instant
-    answers: int
 
 
 class Pressure:
@@ -87,7 +81,6 @@ class Pressure:
         """Forget everything."""
         self._throttle = Throttle(self._uniform)
         self._outage = Outage(self._subjects)
-        self._answers = 0
         self._is_paused = False
 
     @property
@@ -104,8 +97,8 @@ class Pressure:
         """Return whether a call would now be held back or have to wait for the end of a pause."""
         return self.is_out or self.pause() > 0
 
-    def admit(self, deadline: Deadline, *, probing: bool = False) -> Attempt:
-        """Wait for the pause and for the pace; return the attempt to be sent now.
+    def admit(self, deadline: Deadline, *, probing: bool = False) -> Instant:
+        """Wait for the pause and for the pace; return when the wait was over, for :meth:`throttled`.
 
         :raises HeldError: ``unavailable``: there is an outage, and this is no probe; ``rate_limited``: the wait is too
             long.
@@ -116,41 +109,40 @@ class Pressure:
                 now = self._clock.now()
                 self._raise_if_out(probing=probing)
                 pause = self._paused_for(now)
+                left = deadline.remaining() - MIN_ATTEMPT_SECONDS
+                wait: float | None
                 if pause > 0:
-                    wait: float | None = pause if pause <= MAX_WAIT_SECONDS else None
-                    has_slot = False
+                    wait = pause if pause <= min(MAX_WAIT_SECONDS, left) else None
                 elif has_slot:
                     wait = 0.0
                 else:
-                    wait = self._throttle.take_slot(now, deadline.remaining() - MIN_ATTEMPT_SECONDS)
-                attempt = Attempt(now, self._answers)
-            if wait is None or (wait > 0 and wait + MIN_ATTEMPT_SECONDS > deadline.remaining()):
+                    wait = self._throttle.take_slot(now, left)
+            if wait is None:
                 raise HeldError("rate_limited", "held back: Thrive limits the rate of calls", retry_after=pause or None)
-            if not wait:
+            if wait == 0:
                 break
-            self._clock.sleep(wait)
+            self._clock.sleep(max(wait, _SHORTEST_SLEEP_SECONDS))
+            # A pause that began meanwhile voids the slot.
             has_slot = pause == 0
         self._announce_resumption()
         if probing:
             self._count("OutageProbes")
-        return attempt
+        return now
 
     def answered(self) -> None:
         """Take note of an answer other than 429: it ends an outage."""
         with self._lock:
             now = self._clock.now()
-            self._answers += 1
             self._throttle.answered(now)
             outage = self._end_outage(now)
         self._announce_end(outage)
 
-    def throttled(self, attempt: Attempt, retry_after: float | None) -> float:
-        """Take note of a 429; return the seconds until calls may go on."""
+    def throttled(self, sent: Instant, retry_after: float | None) -> float:
+        """Take note of a 429 to a call of ``sent``; return the seconds until calls may go on."""
         with self._lock:
             now = self._clock.now()
-            self._answers += 1
             outage = self._end_outage(now)
-            is_new = self._throttle.throttled(attempt.began, retry_after, now)
+            is_new = self._throttle.throttled(sent, retry_after, now)
             pause = self._throttle.paused_for(now)
             self._is_paused = self._is_paused or is_new
         self._announce_end(outage)
@@ -158,14 +150,9 @@ class Pressure:
             self._announce(f"{self._what}: paused for {pause:.1f} s, as Thrive answered 429")
         return pause
 
-    def failed(self, subject: Hashable, first: Attempt | None = None) -> None:
-        """Take note that a subject has failed twice in a row, or that there is no need for a second attempt.
-
-        :param first: the first of the two attempts; it does not count if Thrive has answered anything since.
-        """
+    def failed(self, subject: Hashable) -> None:
+        """Take note of an attempt without an answer. Two in a row make the subject one that has failed."""
         with self._lock:
-            if first is not None and first.answers != self._answers:
-                return
             has_begun = self._outage.failed(subject, self._clock.now())
         if has_begun:
             self._announce(f"{self._what}: an outage of Thrive has begun; probing until it answers")
@@ -176,7 +163,7 @@ class Pressure:
             return self._outage.is_probe_due(subject, self._clock.now())
 
     def has_failed(self, subject: Hashable) -> bool:
-        """Return whether this subject has failed since Thrive last answered."""
+        """Return whether an attempt with this subject has failed since Thrive last answered."""
         with self._lock:
             return self._outage.has_failed(subject)
 
@@ -236,7 +223,8 @@ class Throttle:
         wait = slot - now.monotonic
         if wait > 0:
             self._held_back = now
-        if wait > longest:
+        # A slot that is free now is given in any case: without the time for an attempt, the caller is out of time.
+        if wait > max(longest, 0.0):
             return None
         self._next_slot = slot + 1 / self._pace
         return wait
@@ -257,7 +245,7 @@ class Throttle:
 
         It belongs to the last pause if the request was sent before that began: many at once count as one.
         """
-        if self._pause_began is not None and sent.monotonic < self._pause_began.monotonic:
+        if self._pause_began is not None and sent.monotonic <= self._pause_began.monotonic:
             if retry_after is not None:
                 self._pause_seconds = max(self._pause_seconds, elapsed(self._pause_began, now) + retry_after)
             return False
@@ -269,7 +257,8 @@ class Throttle:
         self._forget_answers(now)
         pace = float(len(self._recent_answers)) if self._pace is None else self._pace
         self._pace = max(SLOWEST, pace * SLOWER)
-        self._next_slot = now.monotonic + self._pause_seconds
+        # Slots taken before the pause are void. The pause itself passes in a freeze too, as both clocks judge it.
+        self._next_slot = now.monotonic
         self._held_back = now
         return True
 
@@ -283,8 +272,9 @@ class Outage:
 
     def __init__(self, subjects: int) -> None:
         self._subjects = subjects
-        # Keys only; a dict keeps their order.
-        self._failed: dict[Hashable, None] = {}
+        # Since the last answer: the subjects with a failed attempt, and those with two.
+        self._tried: set[Hashable] = set()
+        self._failed: set[Hashable] = set()
         self.began: Instant | None = None
         self._probe_ended: Instant | None = None
         self._interval = FIRST_PROBE_SECONDS
@@ -292,7 +282,9 @@ class Outage:
         self._first: Hashable | None = None
 
     def failed(self, subject: Hashable, now: Instant) -> bool:
-        """Take note that a subject has failed twice in a row; return whether that begins an outage."""
+        """Take note of a failed attempt; return whether that begins an outage."""
+        if subject in self._tried:
+            self._failed.add(subject)
         self._remember(subject)
         if self.began is not None or len(self._failed) < self._subjects:
             return False
@@ -303,6 +295,7 @@ class Outage:
     def answered(self) -> None:
         """Take note of an answer: there is no outage, or no longer."""
         self.began = self._probe_ended = self._first = None
+        self._tried.clear()
         self._failed.clear()
 
     def is_probe_due(self, subject: Hashable, now: Instant) -> bool:
@@ -312,21 +305,19 @@ class Outage:
         return self._probe_ended is None or not is_within(self._interval, self._probe_ended, now)
 
     def has_failed(self, subject: Hashable) -> bool:
-        """Return whether this subject has failed since Thrive last answered."""
-        return subject in self._failed
+        """Return whether an attempt with this subject has failed since Thrive last answered."""
+        return subject in self._tried
 
     def probe_failed(self, subject: Hashable, now: Instant) -> None:
-        """Take note of a failed probe: a second subject may follow at once, after that the next pair waits."""
+        """Take note of a failed probe: another subject may follow at once, the next one or pair only after a while."""
         self._remember(subject)
         self._probe_ended = now
-        # Where one subject makes an outage, there is no second one to probe with.
-        if self._first is None and self._subjects > 1:
-            self._first = subject
-            return
-        if subject != self._first:
+        if self._first is not None and subject != self._first:
             self._first = None
-        self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
+        else:
+            self._first = subject
+            self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
 
     def _remember(self, subject: Hashable) -> None:
-        if len(self._failed) < _MAX_REMEMBERED:
-            self._failed[subject] = None
+        if len(self._tried) < _MAX_REMEMBERED:
+            self._tried.add(subject)

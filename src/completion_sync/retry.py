@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from .clock import Clock, Deadline, Instant
-    from .pressure import Attempt, Pressure
+    from .pressure import Pressure
 
 T = TypeVar("T")
 
@@ -60,11 +60,10 @@ class RetryPolicy:
         :raises TemporaryError: the last one raised by ``operation``. Any other error passes at once.
         """
         failure: TemporaryError | None = None
-        previous: Attempt | None = None
         attempts = 0
         while True:
             try:
-                attempt = pressure.admit(deadline, probing=probing)
+                sent = pressure.admit(deadline, probing=probing)
             except HeldError as held:
                 if failure is None:
                     raise
@@ -77,18 +76,19 @@ class RetryPolicy:
             attempts += 1
             if failure.reason == "rate_limited":
                 # The pause itself is waited for before the next attempt is admitted.
-                failure.retry_after = _longer(failure.retry_after, pressure.throttled(attempt, failure.retry_after))
-                previous, wait = None, 0.0
+                failure.retry_after = _longer(failure.retry_after, pressure.throttled(sent, failure.retry_after))
+                wait = 0.0
             else:
                 if probing:
                     pressure.probe_failed(subject)
-                elif previous is not None:
-                    pressure.failed(subject, previous)
-                previous, wait = attempt, self._wait(attempts, failure.retry_after)
+                else:
+                    pressure.failed(subject)
+                wait = self._wait(attempts, failure.retry_after)
             is_last = probing or attempts == MAX_ATTEMPTS or pressure.is_out
             if is_last or wait > MAX_WAIT_SECONDS or wait + MIN_ATTEMPT_SECONDS > deadline.remaining():
                 raise failure
-            self._clock.sleep(wait)
+            if wait > 0:
+                self._clock.sleep(wait)
 
     def _wait(self, attempts: int, retry_after: float | None) -> float:
         longest = _FIRST_WAIT_SECONDS * 2.0 ** (attempts - 1)

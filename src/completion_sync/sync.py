@@ -59,6 +59,8 @@ class Result:
     attempts: int = 0
     duration_ms: float = 0.0
     completion: Completion | None = None
+    # No call was made, because of a pause, an outage, or a message before it in its group that was held for these.
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,11 @@ class CompletionSync:
             batch.close()
             for future in futures:
                 future.cancel()
-        return batch.results()
+        results = batch.results()
+        for result in results:
+            if result.is_held:
+                self.count("DeferredWithoutCall")
+        return results
 
 
 class _Access:
@@ -211,9 +217,8 @@ class _Batch:
         self._process(lane, lane.items, None)
 
     def close(self) -> None:
-        """End the batch: what a thread finds out from now on comes too late for the answer."""
-        with self._lock:
-            self._closed = True
+        """End the batch: no further attempt begins, and what still comes is too late for the answer."""
+        self._closed = True
 
     def results(self) -> list[Result]:
         """Return a result for each message of a closed batch."""
@@ -235,36 +240,29 @@ class _Batch:
     def _probe(
         self, pressure: Pressure, lanes: Sequence[Lane], subject: Callable[[Lane], Hashable], access: _Access
     ) -> None:
-        waiting = [lane for lane in lanes if lane.items[0][0] not in self._results]
         for _ in range(2):
-            due = [lane for lane in waiting if pressure.is_probe_due(subject(lane))]
+            due = [lane for lane in lanes if pressure.is_probe_due(subject(lane))]
             if not due or not pressure.is_out or access.is_halted:
                 return
             lane = min(
                 due,
                 key=lambda lane: (pressure.has_failed(subject(lane)), self._needs_lookup(lane), lane.receive_count),
             )
-            waiting = [other for other in waiting if subject(other) != subject(lane)]
             self._process(lane, lane.items[:1], pressure)
 
     def _process(
         self, lane: Lane, items: Sequence[tuple[int, Completion | Unresolved]], probing: Pressure | None
     ) -> None:
         """Process messages of a lane in order; ``probing`` is the pressure whose outage they probe."""
-        held: Deferred | None = None
+        behind: Result | None = None
         for index, content in items:
             result = self._results.get(index)  # a probe's
             if result is None:
-                result = Result(held) if held else self._record(content, lane, probing)
-                result = self._of_message(result, self._messages[index])
-                with self._lock:
-                    if self._closed:
-                        return
-                    self._results[index] = result
-            if held is None and lane.is_group and isinstance(result.outcome, Deferred):
-                held = replace(
-                    result.outcome, detail=f"behind a deferred message of its group: {result.outcome.detail}"
-                )
+                result = behind or self._of_message(self._record(content, lane, probing), self._messages[index])
+                self._results[index] = result
+            if behind is None and lane.is_group and isinstance(result.outcome, Deferred):
+                detail = f"behind a deferred message of its group: {result.outcome.detail}"
+                behind = Result(replace(result.outcome, detail=detail), is_held=result.is_held)
 
     def _of_message(self, result: Result, message: Message) -> Result:
         """Return a message's own result: whether it waits for an unknown person depends on its age and its queue."""
@@ -289,17 +287,17 @@ class _Batch:
         started = self._engine.clock.now()
         task = _Task(lane, probing)
         outcome: Outcome
+        is_held = False
         try:
             outcome = self._resolve_and_send(content, task)
         except (CallError, InvalidMessageError) as error:
-            if isinstance(error, HeldError) and not task.attempts:
-                self._engine.count("DeferredWithoutCall")
+            is_held = isinstance(error, HeldError) and not task.attempts
             outcome = outcome_of(error)
         except Exception as error:  # noqa: BLE001 - a defect of ours: its message waits, its neighbours go on
             self._engine.unexpected(error)
             outcome = Deferred("unavailable", f"unexpected {type(error).__name__} in this function")
         milliseconds = elapsed(started, self._engine.clock.now()) * 1000
-        result = Result(outcome, task.attempts, milliseconds, task.completion)
+        result = Result(outcome, task.attempts, milliseconds, task.completion, is_held)
         future.set_result(result)
         return result
 
@@ -324,7 +322,7 @@ class _Batch:
             task.completion = content
             return content
         if content.user_ref is not None:
-            self._lookups.check()
+            self._raise_if_ended(self._lookups)
         try:
             task.completion = self._engine.resolver.resolve(
                 content, self._deadline, self._began, probing=task.probing is not None
@@ -338,21 +336,26 @@ class _Batch:
 
     def _send(self, completion: Completion, task: _Task) -> Created | Existing:
         def attempt() -> Created | Existing:
-            self._completions.check()
-            if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
-                raise OutOfTimeError
+            # Again before each attempt: the batch may have ended while this one waited.
+            self._raise_if_ended(self._completions)
             task.attempts += 1
             return self._engine.recorder.record(completion, self._deadline)
 
         pressure = self._engine.completions
         probing = task.probing is pressure
         try:
+            self._raise_if_ended(self._completions)
             outcome = self._engine.retry.call(attempt, self._deadline, pressure, task.lane.key, probing=probing)
             self._completions.settled()
         except CallError as error:
             self._completions.failed(error)
             raise
         return outcome
+
+    def _raise_if_ended(self, access: _Access) -> None:
+        access.check()
+        if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
+            raise OutOfTimeError
 
 
 @dataclass(slots=True)

@@ -100,13 +100,7 @@ class Transport:
                 method,
                 path,
                 body=body,
-                # No compression: a small body that inflates to a huge one is then impossible.
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": USER_AGENT,
-                    **headers,
-                },
+                headers={**_HEADERS, **headers},
                 retries=False,
                 redirect=False,
                 assert_same_host=False,

@@ -30,7 +30,7 @@ VARIABLES = {
     "POWERTOOLS_LOG_LEVEL": ("log_level", "INFO", "debug", "DEBUG"),
     "THRIVE_READ_SCOPE": ("read_scope", "api/read", "api/all", None),
     "CONFIG_URI": ("config_uri", None, "s3://bucket/prefix", "s3://bucket/prefix/"),
-    "CONFIG_MAX_AGE_SECONDS": ("config_max_age_seconds", 300, "0", 0.0),
+    "CONFIG_MAX_AGE_SECONDS": ("config_max_age_seconds", 300, "60", 60.0),
     "USER_CACHE_SECONDS": ("user_cache_seconds", 3600, "60", 60.0),
     "USER_WAIT_HOURS": ("user_wait_hours", 72, "168", 168.0),
 }
@@ -77,7 +77,9 @@ def test_white_space_around_a_value_is_dropped(variable):
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\t\n"], ids=ascii)
-@pytest.mark.parametrize("variable", sorted({*VARIABLES, "THRIVE_ENVIRONMENT", "THRIVE_BASE_URL"} - {"THRIVE_SCOPE", "THRIVE_READ_SCOPE"}))
+@pytest.mark.parametrize(
+    "variable", sorted({*VARIABLES, "THRIVE_ENVIRONMENT", "THRIVE_BASE_URL"} - {"THRIVE_SCOPE", "THRIVE_READ_SCOPE"})
+)
 def test_an_empty_variable_counts_as_absent(variable, empty):
     if variable == "THRIVE_SECRET_ID":
         assert refusal(variable, empty) == "must be the name or the ARN of the secret"

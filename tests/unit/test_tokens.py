@@ -430,7 +430,8 @@ def test_a_renewal_that_is_throttled_pauses_token_requests():
 
 def test_a_valid_token_is_used_while_the_token_endpoint_is_out():
     case = due_case()
-    case.pressure.failed("token")
+    for _ in range(2):
+        case.pressure.failed("token")
     assert (case.value(), case.requests) == ("old", 1)
 
 
