@@ -65,3 +65,9 @@ class Redactor:
     def _quotes_credentials(self, text: str, authorization: str) -> bool:
         token = authorization.partition(" ")[2]
         return token in text or token in unquote(text) or any(spelling in text for spelling in self._spellings)
+
+
+def printable(text: str) -> str:
+    """Return a text as it may be logged: no e-mail addresses, and no characters that do not show as they are."""
+    words = _NOT_PRINTABLE.sub(" ", text).split()
+    return " ".join("[e-mail]" if "@" in word or "%40" in word else word for word in words)

@@ -46,6 +46,7 @@ class Resolver:
         """Return whether the person has to be looked up."""
         return unresolved.user_ref is not None and not self._people.is_known(unresolved.user_ref, began)
 
-    def forget(self, unresolved: Unresolved, began: Instant) -> bool:
-        """Forget the person if the cache has them from an earlier invocation; return whether it had."""
-        return unresolved.user_ref is not None and self._people.forget(unresolved.user_ref, began)
+    def may_have_changed(self, unresolved: Unresolved, refused: Completion, began: Instant) -> bool:
+        """Return whether the person may have another user id than that of the refused completion, from the cache."""
+        ref = unresolved.user_ref
+        return ref is not None and self._people.may_have_changed(ref, refused.user_id, began)
