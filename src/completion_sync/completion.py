@@ -90,11 +90,14 @@ def build_completion(fields: Mapping[str, object], completed_at: str) -> Complet
 
 
 def _one_of(fields: Mapping[str, object], first: str, second: str) -> tuple[str | None, str | None]:
-    if fields.get(first) is not None and fields.get(second) is not None:
-        raise InvalidMessageError(f"{first} and {second}: must not both be given")
-    if fields.get(second) is not None:
-        return None, identifier(fields[second], second)
-    return identifier(fields.get(first), first), None
+    one, other = fields.get(first), fields.get(second)
+    if one is None and other is None:
+        raise InvalidMessageError(f"{first} or {second}: must be given")
+    if other is None:
+        return identifier(one, first), None
+    if one is None:
+        return None, identifier(other, second)
+    raise InvalidMessageError(f"{first} and {second}: must not both be given")
 
 
 def identifier(value: object, name: str) -> str:

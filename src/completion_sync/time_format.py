@@ -29,8 +29,12 @@ _DIRECTIVE = re.compile("%(.)", re.DOTALL)
 # Those that mean the same in Python 3.11 to 3.14 and on any machine: not %Z, %c, %x and %X, which depend on it, nor any
 # that is newer.
 _DIRECTIVES = frozenset("YymdBbAajHIpMSfzGVuUWw%")
-# A pattern must be able to hold both.
-_SAMPLES = (datetime(2021, 11, 23, 13, 45, 56), datetime(1999, 2, 1, 0, 5, 6))  # noqa: DTZ001 - patterns may lack an offset
+# A pattern must be able to hold all of these.
+_SAMPLES = (
+    datetime(2021, 11, 23, 13, 45, 56, tzinfo=UTC),
+    datetime(1999, 2, 1, 0, 5, 6, tzinfo=UTC),
+    datetime(2020, 2, 29, 12, tzinfo=UTC),
+)
 _FORMATS_ALLOWED = (
     "must be iso8601, epoch-seconds, epoch-milliseconds or a strptime pattern that has a whole date, "
     "and no directive twice or other than %" + " %".join(sorted(_DIRECTIVES))
@@ -110,7 +114,7 @@ def _has_offset(pattern: str, place: str) -> bool:
         raise ConfigError(f"{place}.format: {_FORMATS_ALLOWED}")
     for sample in _SAMPLES:
         try:
-            moment = datetime.strptime(sample.replace(tzinfo=UTC).strftime(pattern), pattern)  # noqa: DTZ007 - compared only
+            moment = datetime.strptime(sample.strftime(pattern), pattern)  # noqa: DTZ007 - compared only
         except ValueError:
             moment = None
         # Parts of the time may be absent, but not wrong, as with %I and no %p.

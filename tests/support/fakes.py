@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from botocore.exceptions import ClientError
 
 from completion_sync.clock import Deadline, Instant
-from completion_sync.completion import Completion
+from completion_sync.completion import Completion, read_completion
 from completion_sync.credentials import Credentials
 from completion_sync.transport import Response
 
@@ -272,7 +272,9 @@ def completion_fields(**changes: object) -> dict[str, object]:
 
 def completion(**changes: object) -> Completion:
     """Give a completion."""
-    return Completion.parse(completion_fields(**changes))
+    read = read_completion(completion_fields(**changes))
+    assert isinstance(read, Completion)
+    return read
 
 
 def body(**changes: object) -> str:
