@@ -48,15 +48,15 @@ class Budget:
     """What the evaluation of one message's expressions may still cost."""
 
     def __init__(self) -> None:
-        self._steps = 0
+        self.steps = 0
 
     def spend(self, steps: int) -> None:
         """Take note of steps.
 
         :raises EvaluationError: they are more than are left.
         """
-        self._steps += steps
-        if self._steps > MAX_STEPS:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
             raise EvaluationError(f"takes more than {MAX_STEPS} steps")
 
     def spend_on(self, value: object) -> None:
@@ -80,7 +80,7 @@ class Expression:
         if len(text) > MAX_EXPRESSION_LENGTH:
             raise InvalidExpressionError(f"must be at most {MAX_EXPRESSION_LENGTH} characters long")
         self._tree = _parse(text)
-        _check(self._tree, 1)
+        _check({"type": "expression", "children": [self._tree]}, 0)
 
     def search(self, value: object, budget: Budget) -> Any:
         """Return what the expression selects in ``value``, None if there is nothing.
@@ -146,7 +146,7 @@ class _Functions(functions.Functions):
     def _func_to_number(self, value: object) -> float | None:
         if isinstance(value, str):
             number = json.loads(value) if _JSON_NUMBER.fullmatch(value) else None
-            return number if number is not None and math.isfinite(number) else None
+            return None if isinstance(number, float) and not math.isfinite(number) else number
         return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
@@ -215,7 +215,8 @@ def _parse(text: str) -> Any:
         problem = "ends too early"
     except ParseError as error:
         at = error.lex_position
-        problem = f"is not valid at character {at + 1}, near {text[at : at + _NEAR]!r}"
+        near = text[at : at + _NEAR]
+        problem = f"is not valid at character {at + 1}, near {near!r}" if near else "ends too early"
     except RecursionError:
         problem = "is nested too deeply"
     except (JMESPathError, ValueError, Warning):  # numbers of thousands of digits; a deprecated form, if it is refused
