@@ -179,7 +179,7 @@ _FUNCTIONS = _Functions()
 
 def _check_size(size: int) -> None:
     if size > MAX_VALUE_SIZE:
-        raise EvaluationError(f"a value grows beyond {MAX_VALUE_SIZE} characters")
+        raise EvaluationError(f"builds a value of more than {MAX_VALUE_SIZE} characters")
 
 
 def _size(value: object) -> int:
