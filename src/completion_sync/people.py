@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .thrive import ThriveApi
 
 USERS_PATH = "/rest/v1/users/ref/"
-# Least recently used entries are dropped beyond this: some 5 MB at references of 36 characters.
+# Least recently used entries are dropped beyond this: some 7 MB at references of 36 characters, 48 MB at the longest.
 MAX_CACHED = 20_000
 # How long it is remembered that a reference is unknown.
 UNKNOWN_SECONDS = 60.0
