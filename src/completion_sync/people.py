@@ -82,10 +82,13 @@ class People:
         with self._lock:
             return self._cached(ref, began) is not None
 
-    def find(self, ref: str, deadline: Deadline, began: Instant, *, probing: bool = False) -> str:
+    def find(
+        self, ref: str, deadline: Deadline, began: Instant, check: Callable[[], None], *, probing: bool = False
+    ) -> str:
         """Return the user id of a reference. It is looked up at most once in an invocation; a failure is shared, too.
 
         :param began: when the invocation began.
+        :param check: called before each request; raises if none is to be sent any more.
         :param probing: the lookup probes an outage: one attempt only.
         :raises UnknownUserError: Thrive does not know it.
         :raises RefusedError: Thrive refuses the lookup.
@@ -101,7 +104,8 @@ class People:
                 lookup = lookups.setdefault(ref, Future())
         if person is None:
             if earlier is None:
-                self._fulfil(lookup, lookups, ref, deadline, probing=probing)
+                look_up = partial(self._look_up_with_retries, ref, deadline, check, probing=probing)
+                self._fulfil(lookup, lookups, ref, look_up)
             try:
                 person = lookup.result(timeout=deadline.remaining())
             except TimeoutError:
@@ -127,11 +131,11 @@ class People:
             return True
 
     def _fulfil(
-        self, lookup: Future[Person], lookups: dict[str, Future[Person]], ref: str, deadline: Deadline, *, probing: bool
+        self, lookup: Future[Person], lookups: dict[str, Future[Person]], ref: str, look_up: Callable[[], Person]
     ) -> None:
-        """Look a reference up, and set the result or the error, which others may be waiting for."""
+        """Set the result of a lookup or its error, which others may be waiting for."""
         try:
-            person = self._look_up_with_retries(ref, deadline, probing=probing)
+            person = look_up()
         except CallError as error:
             lookup.set_exception(error.copy())
         except BaseException as error:
@@ -146,12 +150,17 @@ class People:
                     self._cache.popitem(last=False)
             lookup.set_result(person)
 
-    def _look_up_with_retries(self, ref: str, deadline: Deadline, *, probing: bool) -> Person:
+    def _look_up_with_retries(
+        self, ref: str, deadline: Deadline, check: Callable[[], None], *, probing: bool
+    ) -> Person:
+        def attempt() -> Person:
+            check()
+            return self._look_up(ref, deadline)
+
         if not self._in_flight.acquire(timeout=deadline.remaining()):
             raise OutOfTimeError
         try:
-            look_up = partial(self._look_up, ref, deadline)
-            return self._retry.call(look_up, deadline, self._pressure, ref, probing=probing)
+            return self._retry.call(attempt, deadline, self._pressure, ref, probing=probing)
         finally:
             self._in_flight.release()
 

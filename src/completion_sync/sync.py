@@ -350,7 +350,7 @@ class _Batch:
             self._lookups.check()
         try:
             task.completion = self._engine.resolver.resolve(
-                content, self._deadline, self._began, probing=task.probing is not None
+                content, self._deadline, self._began, self._lookups.check, probing=task.probing is not None
             )
         except CallError as error:
             if is_lookup:

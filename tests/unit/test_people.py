@@ -57,6 +57,10 @@ class Directory:
         return SimpleNamespace(status=200, fields={"id": answer} if isinstance(answer, str) else answer)
 
 
+def allow() -> None:
+    """Allow every request."""
+
+
 class World:
     """People on a directory; each call of ``find`` is an invocation of its own, a second after the last one."""
 
@@ -81,7 +85,8 @@ class World:
         return self.clock.now()
 
     def find(self, ref: str = REF, after: float = 1.0, began: Instant | None = None, **options: Any) -> str:
-        return self.people.find(ref, far_deadline(self.clock), began or self.begin(after), **options)
+        check = options.pop("check", allow)
+        return self.people.find(ref, far_deadline(self.clock), began or self.begin(after), check, **options)
 
     @property
     def lookups(self) -> int:
@@ -253,7 +258,7 @@ def test_who_waits_for_a_lookup_beyond_the_deadline_is_out_of_time(world):
             return world.find(began=began)
         assert looking.wait(PATIENCE_SECONDS)
         try:
-            return world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), began)  # type: ignore[arg-type]
+            return world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), began, allow)  # type: ignore[arg-type]
         finally:
             go_on.set()
 
@@ -286,8 +291,21 @@ def test_only_so_many_lookups_are_made_side_by_side():
 def test_no_lookup_begins_beyond_the_deadline():
     world = World(lookups_in_flight=0)
     with pytest.raises(OutOfTimeError):
-        world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), world.begin())  # type: ignore[arg-type]
+        world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), world.begin(), allow)  # type: ignore[arg-type]
     assert world.lookups == 0
+
+
+def test_each_request_is_checked_right_before_it_is_sent(world):
+    checks = iter([None, None, AccessError("unauthorized", "halted")])
+
+    def check() -> None:
+        if error := next(checks):
+            raise error
+
+    world.directory.answers[PATH] = TemporaryError("unavailable", "gone")
+    with pytest.raises(AccessError, match="halted"):
+        world.find(check=check)
+    assert world.lookups == 2
 
 
 def test_an_outage_holds_lookups_but_not_what_is_cached(world):

@@ -16,6 +16,10 @@ BEGAN = Instant(1.0, 1.0)
 TIME = "2021-01-01T09:00:00.000Z"
 
 
+def allow() -> None:
+    """Allow every request."""
+
+
 class Known:
     """People and configuration in one: knows one person and one code, and remembers what it was asked."""
 
@@ -29,7 +33,8 @@ class Known:
             raise self.failure
         return "c1"
 
-    def find(self, ref: str, _deadline: object, began: Instant, *, probing: bool) -> str:
+    def find(self, ref: str, _deadline: object, began: Instant, check: object, *, probing: bool) -> str:
+        assert check is allow
         self.asked.append((ref, began, probing))
         if ref == "nobody":
             raise UnknownUserError
@@ -45,7 +50,7 @@ class Known:
 
 def resolve(known: Known, unresolved: Unresolved, **options: Any) -> Completion:
     resolver = Resolver(known, options.pop("config", known))  # type: ignore[arg-type]
-    return resolver.resolve(unresolved, far_deadline(FakeClock()), BEGAN, **options)
+    return resolver.resolve(unresolved, far_deadline(FakeClock()), BEGAN, allow, **options)
 
 
 @pytest.mark.parametrize(
