@@ -56,7 +56,10 @@ class FakeClock:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
             self.sleeps.append(seconds)
+        before = self.now()
         self.advance(seconds)
+        if seconds > 0 and self.now().monotonic == before.monotonic:
+            self.advance(1e-6)  # the rest of a wait, too small to be added to a float of this size, would never pass
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass on both clocks."""

@@ -1,0 +1,100 @@
+"""What a message that waits for an unknown person spends: receives, and the days that the queue keeps it.
+
+docs/decisions/0011 quotes these figures.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from completion_sync.retry import Backoff
+from tests.support.sam_template import transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOUR, DAY = 3600, 86_400
+WAITS = (0, 24, 72, 168)
+RETENTIONS = (5, 7, 10, 13)
+# The template refuses 168 hours with less than ten days, and FIFO queues with anything but 0.
+ALLOWED = [(hours, days) for hours in WAITS for days in RETENTIONS if hours < 168 or days >= 10]
+# A receive, its processing and the batching window may take this long on top of each wait.
+SLACK_SECONDS = 60 + 60
+
+
+def shortest(least: float, _most: float) -> float:
+    return least
+
+
+def average(least: float, most: float) -> float:
+    return (least + most) / 2
+
+
+def longest(_least: float, most: float) -> float:
+    return most
+
+
+def life(
+    hours: float, jitter: Callable[[float, float], float], outage: float | None = None, slack: float = 0
+) -> tuple[int, float]:
+    """Return at which receive a message for somebody who never appears is rejected, and how old it is then.
+
+    :param outage: the age at which lookups fail for a day; meanwhile it waits as in any outage, and is not rejected.
+    """
+    backoff = Backoff(30, 3600, jitter)
+    age, receives = 0.0, 1
+    while True:
+        is_out = outage is not None and outage <= age < outage + DAY
+        if not is_out and age >= hours * HOUR:
+            return receives, age
+        age += (backoff.seconds(receives) if is_out else backoff.for_unknown_person(age)) + slack
+        receives += 1
+
+
+@functools.cache
+def source_queue(days: int) -> tuple[int, int]:
+    """Return ``maxReceiveCount`` and the retention in seconds."""
+    properties = transform({"QueueRetentionDays": str(days)}).properties("SourceQueue")
+    return properties["RedrivePolicy"]["maxReceiveCount"], properties["MessageRetentionPeriod"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "most", "usual", "least"), [(0, 1, 1, 1), (24, 20, 14, 12), (72, 36, 25, 20), (168, 68, 46, 36)]
+)
+def test_an_unknown_person_costs_so_many_receives(hours, most, usual, least):
+    assert [life(hours, jitter)[0] for jitter in (shortest, average, longest)] == [most, usual, least]
+
+
+@pytest.mark.parametrize(("hours", "days"), ALLOWED)
+def test_the_message_is_rejected_with_receives_to_spare_and_before_it_expires(hours, days):
+    receives, retention = source_queue(days)
+    assert life(hours, shortest)[0] <= receives * 0.7
+    assert life(hours, longest, slack=SLACK_SECONDS)[1] + 6 * HOUR < retention
+
+
+@pytest.mark.parametrize(("hours", "days"), ALLOWED)
+def test_so_it_is_if_lookups_fail_for_a_day_meanwhile(hours, days):
+    receives, retention = source_queue(days)
+    uniform = random.Random(days).uniform
+    for outage in range(0, hours * HOUR, 6 * HOUR):
+        # With the shortest wait each time it would be 115 receives for 168 hours; chance does not come near that.
+        assert max(life(hours, uniform, outage)[0] for _ in range(10)) < receives
+        assert life(hours, longest, outage, SLACK_SECONDS)[1] + 6 * HOUR < retention
+
+
+def test_an_outage_of_a_day_costs_at_most_so_many_receives_more():
+    worst = {
+        hours: [max(life(hours, jitter, age * 900)[0] for age in range(hours * 4)) for jitter in (shortest, average)]
+        for hours in WAITS[1:]
+    }
+    assert worst == {24: [67, 46], 72: [83, 56], 168: [115, 78]}
+
+
+@pytest.mark.parametrize("days", [5, 7])
+def test_what_the_template_refuses_could_expire_first(days):
+    assert (168, days) not in ALLOWED
+    assert life(168, longest)[1] + 6 * HOUR > source_queue(days)[1]
