@@ -183,7 +183,7 @@ def _check_size(size: int) -> None:
 
 
 def _size(value: object) -> int:
-    """Return how long a value is when written out: characters of strings, keys and numbers, and one for each value.
+    """Return about how long a value is when written out: characters of strings, keys and integers, one for each value.
 
     A little more than the limit is returned for whatever is larger. A value that occurs twice counts twice.
     """
@@ -200,8 +200,6 @@ def _size(value: object) -> int:
             left.extend(item)
         elif isinstance(item, int):
             size += item.bit_length() * 3 // 10  # its digits, without writing out thousands of them
-        elif isinstance(item, float):
-            size += len(repr(item))
     return size
 
 

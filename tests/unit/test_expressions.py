@@ -123,14 +123,14 @@ LONG = "a" * 250_000
 EVENT: dict[str, Any] = {
     "text": LONG,
     "wide": "é" * 250_000,
-    "pairs": ",".join("😀" for _ in range(100_000)),
+    "pairs": ",".join("😀" for _ in range(50_000)),
     "digits": int("9" * 4000),
     "numbers": list(range(30_000)),
-    "floats": [1.1e300] * 20_000,
     "items": [{"k": str(i), "v": i} for i in range(8_000)],
     "one": [[i, [i]] for i in range(12_000)],
     "other": [[i, [i]] for i in range(12_000)],
     "object": {str(i): i for i in range(15_000)},
+    "keys": {"k" * 4000: 1},
 }
 DOUBLE = "|[@,@]" * 16
 BOMBS = {
@@ -138,9 +138,10 @@ BOMBS = {
     "doubled-numbers-of-thousands-of-digits": f"[digits,digits]{DOUBLE}|to_string(@)",
     "doubled-and-flattened": "[digits]" + "|[@,@,@,@,@,@,@,@][]" * 6 + "|to_string(@)",
     "doubled-and-compared": f"[one]{DOUBLE}|[0]==[1]",
-    "joined-with-a-long-separator": "join(text, split(pairs, ','))",
+    "doubled-objects-with-long-keys": f"[keys,keys]{DOUBLE}|to_string(@)",
+    "joined-with-a-long-separator": f"join('{'a' * 4000}', split(pairs, ','))",
     "joined-to-itself": "join('', [text, text])",
-    "replaced-by-more": "replace(text, 'a', 'aa')",
+    "replaced-by-much": f"replace(text, 'a', '{'b' * 1000}')",
     "replaced-nothing-by-something": "replace(text, '', 'aa')",
     "capitals": "upper(wide)|[@,@]",
     "strings-in-a-projection": "items[*].join('', [k,k,k,k,k,k,k,k])|join('',@)|[@,@,@,@,@,@,@,@]",
@@ -154,7 +155,6 @@ BOMBS = {
     "split-again-and-again": "[" + ",".join(["split(pairs,',')"] * 50) + "]",
     "values-of-values": "[object.*.[@,@], object.*.[@,@], object.*.[@,@]]",
     "written-again-and-again": "||".join(["to_string(items)==k"] * 95),
-    "floats-written": "[floats,floats,floats]|to_string(@)",
 }
 
 
@@ -167,7 +167,14 @@ def test_an_expression_that_explodes_ends_at_a_limit(text):
     assert budget.steps <= MAX_STEPS + MAX_VALUE_SIZE
 
 
-@pytest.mark.parametrize("name", [name for name in BOMBS if name.startswith(("doubled", "joined", "split", "strings"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in BOMBS
+        if name.startswith(("doubled-numbers", "doubled-objects", "joined-with", "replaced-by", "split"))
+    ],
+)
 def test_an_expression_that_explodes_takes_bounded_memory(name):
     expression = Expression(BOMBS[name])
     tracemalloc.start()
