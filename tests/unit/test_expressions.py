@@ -138,7 +138,7 @@ BOMBS = {
     "doubled-numbers-of-thousands-of-digits": f"[digits,digits]{DOUBLE}|to_string(@)",
     "doubled-and-flattened": "[digits]" + "|[@,@,@,@,@,@,@,@][]" * 6 + "|to_string(@)",
     "doubled-and-compared": f"[one]{DOUBLE}|[0]==[1]",
-    "doubled-objects-with-long-keys": f"[keys,keys]{DOUBLE}|to_string(@)",
+    "doubled-objects-with-long-keys": f"[keys,keys]{'|[@,@]' * 13}|to_string(@)",
     "joined-with-a-long-separator": f"join('{'a' * 4000}', split(pairs, ','))",
     "joined-to-itself": "join('', [text, text])",
     "replaced-by-much": f"replace(text, 'a', '{'b' * 1000}')",
@@ -188,18 +188,19 @@ def test_an_expression_that_explodes_takes_bounded_memory(name):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "problem"),
     [
-        "sum([digits, `0.5`])",
-        "avg([digits])",
-        "ceil(huge)",
-        "to_string(huge)",
-        "split(text, '')",
+        ("sum([digits, `0.5`])", "cannot be evaluated"),
+        ("avg([digits])", "cannot be evaluated"),
+        ("ceil(huge)", "cannot be evaluated"),
+        ("to_string(huge)", "cannot be evaluated"),
+        ("split(text, '')", "calls split() with an empty separator"),
     ],
 )
-def test_what_python_cannot_compute_fails_without_the_value(text):
-    with pytest.raises(EvaluationError, match=r"^(cannot be evaluated|calls split\(\) with an empty separator)$"):
+def test_what_python_cannot_compute_fails_without_the_value(text, problem):
+    with pytest.raises(EvaluationError) as failed:
         search(text, EVENT | {"huge": float("inf")})
+    assert str(failed.value) == problem
 
 
 def test_one_message_has_one_budget():
