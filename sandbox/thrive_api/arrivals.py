@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +24,7 @@ class Arrival:
     `path` is the request target as sent (percent-encoded, with the query); `parameter` is its last segment on routes
     that have one; `payload` is the JSON value of a completion; `connection` identifies the TCP connection. `status`
     stays None unless a status line is sent. `recorded` says that the completion is in the ledger, whatever the client
-    was told.
+    was told. `at` is the monotonic time of its arrival, in seconds.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Arrival:
     payload: Any = field(default=None, repr=False)
     status: int | None = None
     recorded: bool = False
+    at: float = field(default_factory=time.monotonic)
 
 
 def route_of(target: str) -> tuple[Route, str]:

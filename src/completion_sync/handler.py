@@ -61,10 +61,11 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
     """Return the partial batch response: Lambda deletes what it does not name, and SQS delivers the rest again."""
     began = application.clock.now()
     answer_by = _answer_deadline(application, seconds)
+    deadline = _work_deadline(application, seconds, len(event["Records"]))
     unsettled = [record["messageId"] for record in event["Records"]]
     try:
-        messages = events.read_sqs_records(event, _mapping(application))
-        results = application.sync.run(messages, _work_deadline(application, seconds, len(messages)))
+        messages = events.read_sqs_records(event, _mapping(application, began, deadline))
+        results = application.sync.run(messages, deadline, began)
         pairs = list(zip(messages, results, strict=True))
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, set())]
         for message, result in pairs:
@@ -114,14 +115,19 @@ def _backoff(application: Application, message: Message, outcome: Deferred, pass
     return application.backoff.seconds(message.receive_count, outcome.retry_after, passed)
 
 
-def _mapping(application: Application) -> Mapping | DeferralError | None:
+def _mapping(application: Application, began: Instant, deadline: Deadline) -> Mapping | DeferralError | None:
+    """Return the configured mapping, or why there is none now; None if there is no mapping."""
     if application.config is None:
         return None
+    # In a thread, as S3 may hang.
+    reading = application.reporters().submit(application.config.mapping, began)
     try:
-        mapping = application.config.mapping()
+        return reading.result(timeout=deadline.remaining())
     except DeferralError as error:
         return error
-    return mapping
+    except TimeoutError:
+        reading.cancel()
+        return DeferralError("unavailable", "the configuration in S3 was not read in time")
 
 
 def _in_time(application: Application, calls: Sequence[Callable[[], T]], answer_by: Deadline) -> list[T]:
@@ -150,9 +156,11 @@ def _handle_event(application: Application, event: dict[str, Any], seconds: floa
 
 
 def _record_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+    began = application.clock.now()
     answer_by = _answer_deadline(application, seconds)
-    message = events.read_eventbridge_event(event, _mapping(application))
-    [result] = results = application.sync.run([message], _work_deadline(application, seconds, 1))
+    deadline = _work_deadline(application, seconds, 1)
+    message = events.read_eventbridge_event(event, _mapping(application, began, deadline))
+    [result] = results = application.sync.run([message], deadline, began)
     outcome = result.outcome
     if isinstance(outcome, Rejected):
         settled = any(_in_time(application, application.queues.dead_letter([(message, outcome)]), answer_by))
