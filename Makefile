@@ -36,6 +36,7 @@ help: ## show this list
 .PHONY: setup
 setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that the other targets need
 
+# DEMO="--events mine.jsonl --config dir/": your own events; DEMO="--svg docs/demo.svg": write the picture in README.md.
 .PHONY: demo
 demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
 	@$(BIN)/python -m sandbox demo $(DEMO)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-Route = Literal["token", "completion", "user", "other"]
+Route = Literal["token", "completion", "listing", "user", "other"]
 
 _COMPLETIONS = "/rest/v1/learning/completions"
 _PARAMETERISED: tuple[tuple[str, Route], ...] = (("/oauth2/token/", "token"), ("/rest/v1/users/ref/", "user"))
@@ -41,11 +41,11 @@ class Arrival:
     at: float = field(default_factory=time.monotonic)
 
 
-def route_of(target: str) -> tuple[Route, str]:
-    """Return the route of a request target and its path parameter (percent-encoded, empty if there is none)."""
+def route_of(method: str, target: str) -> tuple[Route, str]:
+    """Return the route of a request and its path parameter (percent-encoded, empty if there is none)."""
     path = target.partition("?")[0]
     if path == _COMPLETIONS:
-        return "completion", ""
+        return "listing" if method == "GET" else "completion", ""
     for prefix, route in _PARAMETERISED:
         parameter = path.removeprefix(prefix)
         if parameter != path and parameter and "/" not in parameter:
