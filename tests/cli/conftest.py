@@ -1,0 +1,126 @@
+"""The command in this process, with AWS in memory, or on the emulator; and as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from completion_sync.settings import Settings
+from completion_sync_cli.context import Operator
+from completion_sync_cli.main import run
+from completion_sync_cli.stack import Stack
+from tests.support.fakes import FakeClock
+from tests.support.simulated_sqs import SimulatedSqs
+
+if TYPE_CHECKING:
+    from tests.support.simulated_sqs import SimulatedQueue
+
+ROOT = Path(__file__).parents[2]
+ARN = "arn:aws:sqs:eu-west-2:123456789012:"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the command left: its exit status, standard output and standard error."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Standard output, which must be one JSON document."""
+        return json.loads(self.out)
+
+
+def invoke(*arguments: object, operator: Operator | None = None) -> Outcome:
+    """Run the command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = run([str(argument) for argument in arguments], operator)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def start(*arguments: object, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
+    """Start the command as a process, with nothing of this environment but the search path."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "completion_sync_cli", *map(str, arguments)],
+        env={"PATH": os.defpath, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'cli'}", "HOME": "/nonexistent", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def process(*arguments: object, env: dict[str, str], text: str = "") -> Outcome:
+    """Run the command as a process to its end."""
+    child = start(*arguments, env=env, stdin=subprocess.PIPE)
+    out, err = child.communicate(text, timeout=120)
+    return Outcome(child.returncode, out, err)
+
+
+@dataclass
+class World:
+    """A stack in memory: its queues on a virtual clock, and an operator who works on it."""
+
+    clock: FakeClock
+    sqs: SimulatedSqs
+    source: SimulatedQueue
+    dead: SimulatedQueue
+    undelivered: SimulatedQueue
+    operator: Operator = field(default_factory=Operator)
+
+    def run(self, *arguments: object) -> Outcome:
+        """Run a command; each run is a new one."""
+        stop, self.operator = self.operator.stop, self._operator()
+        stop.requested = False
+        self.operator.stop = stop
+        return invoke(*arguments, operator=self.operator)
+
+    def letter(self, body: object = None, *, group: str | None = None, **attributes: str) -> Any:
+        """Put a letter into the dead-letter queue."""
+        text = body if isinstance(body, str) else json.dumps(body or completion(next(_numbers)))
+        return self.sqs.put(self.dead, text, group=group, **attributes)
+
+    def _operator(self) -> Operator:
+        operator = Operator(stack="stack")
+        operator.clock = self.clock
+        operator.aws = SimpleNamespace(sqs=self.sqs, s3=None, region="eu-west-2")  # type: ignore[assignment]
+        operator.settings = Settings.from_env({"THRIVE_SECRET_ID": "thrive"})
+        queues = {"SourceQueue": self.source, "DeadLetterQueue": self.dead, "UndeliveredQueue": self.undelivered}
+        outputs = {f"{name}Url": queue.url for name, queue in queues.items()}
+        outputs |= {f"{name}Arn": ARN + queue.url.rpartition("/")[2] for name, queue in queues.items()}
+        operator.found = Stack("stack", "CREATE_COMPLETE", {}, outputs, {})
+        return operator
+
+
+def make_world(*, fifo: bool = False) -> World:
+    """Make a stack in memory."""
+    clock, suffix = FakeClock(), ".fifo" if fifo else ""
+    sqs = SimulatedSqs(clock)
+    names = (f"stack-completions-1{suffix}", f"stack-dead-letters-1{suffix}", "stack-undelivered-1")
+    return World(clock, sqs, *map(sqs.create, names))
+
+
+@pytest.fixture
+def world() -> World:
+    """Make a stack in memory with standard queues."""
+    return make_world()
+
+
+def completion(number: int, **changes: object) -> dict[str, Any]:
+    """Return the fields of a completion of its own for each number."""
+    return {"userId": f"user-{number}", "contentId": "content", "completedAt": "2024-05-01T09:00:00Z", **changes}
