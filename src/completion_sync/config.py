@@ -113,6 +113,15 @@ class Config:
             mapping: Mapping | None = self._read(self._mapping) if MAPPING_FILE in self._etags else None
             return mapping
 
+    def has_table(self) -> bool:
+        """Return whether there is a content table, good or bad.
+
+        :raises DeferralError: the prefix cannot be listed.
+        """
+        with self._lock:
+            self._refresh()
+            return CONTENT_FILE in self._etags
+
     def content_id(self, code: str, began: Instant) -> str:
         """Return the content id of a code.
 

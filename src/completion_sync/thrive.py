@@ -57,7 +57,7 @@ class ThriveApi:
         :param observe_latency: called with the milliseconds of each answered call.
         """
         self._transport = transport
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         self._scope = scope
         self._request_timeout = request_timeout
         self._clock = clock
@@ -74,11 +74,11 @@ class ThriveApi:
         :raises AccessError: ``unauthorized`` (401 despite renewal) or ``misconfigured`` (1xx, 3xx), or no token.
         :raises OutOfTimeError: there is no time for an attempt.
         """
-        grant = self._authorizer.grant(deadline)
+        grant = self.authorizer.grant(deadline)
         response = self._send(path, body, grant, deadline)
         while response.status == 401:
             self._answered()
-            grant = self._authorizer.renew(grant, deadline)
+            grant = self.authorizer.renew(grant, deadline)
             response = self._send(path, body, grant, deadline)
         return self._interpret(response, grant)
 
