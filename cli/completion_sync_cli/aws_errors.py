@@ -32,6 +32,11 @@ def is_denied(error: Exception) -> bool:
     return code_of(error) in _DENIED
 
 
+def is_hopeless(error: Exception) -> bool:
+    """Return whether every call must fail: the session has expired, or AWS does not know the credentials."""
+    return code_of(error) in _EXPIRED | _BAD_KEYS
+
+
 def is_temporary(error: BotoCoreError | ClientError) -> bool:
     """Return whether the same call may succeed a little later."""
     if isinstance(error, ClientError):

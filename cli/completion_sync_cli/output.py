@@ -63,7 +63,7 @@ class Output:
         if self.as_json:
             return
         style = _STYLES[status]
-        self.out.print(f"[{style}]{status:>8}[/]  [bold]{escape(name)}[/]  {escape(detail)}", soft_wrap=True)
+        self.out.print(f"[{style}]{status:>8}[/]  [bold]{escape(name):<26}[/]  {escape(detail)}", soft_wrap=True)
         if remedy:
             self.out.print(f"          [cyan]→ {escape(remedy)}[/]", soft_wrap=True)
 
