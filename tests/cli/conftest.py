@@ -10,20 +10,29 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from completion_sync.settings import Settings
 from completion_sync_cli.context import Operator
 from completion_sync_cli.main import run
 from completion_sync_cli.stack import Stack
+from sandbox.pipeline import stack as sandbox_stack
+from sandbox.pipeline.emulator import REGION
+from sandbox.pipeline.rig import LOGICAL_ID, TEMPLATE, secret_of
 from tests.support.fakes import FakeClock
 from tests.support.simulated_sqs import SimulatedSqs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandbox.pipeline.emulator import Emulator
+    from sandbox.thrive_api import StandIn
     from tests.support.simulated_sqs import SimulatedQueue
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +133,80 @@ def world() -> World:
 def completion(number: int, **changes: object) -> dict[str, Any]:
     """Return the fields of a completion of its own for each number."""
     return {"userId": f"user-{number}", "contentId": "content", "completedAt": "2024-05-01T09:00:00Z", **changes}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A stack of the project's template on the emulator."""
+
+    emulator: Emulator
+    stack: sandbox_stack.Stack
+    name: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that let boto3 find the emulator, and the command the stack."""
+        return {
+            "AWS_ENDPOINT_URL": self.emulator.url,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_DEFAULT_REGION": REGION,
+            "COMPLETION_SYNC_STACK": self.name,
+        }
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        [found] = self.emulator.cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+        return {item["OutputKey"]: item["OutputValue"] for item in found["Outputs"]}
+
+    @property
+    def source(self) -> str:
+        """The URL of the source queue."""
+        return self.outputs["SourceQueueUrl"]
+
+    @property
+    def dead(self) -> str:
+        """The URL of the dead-letter queue."""
+        return self.outputs["DeadLetterQueueUrl"]
+
+    def client(self, service: str) -> Any:
+        """Return a client of the emulator."""
+        return _client(service, self.emulator.url)
+
+    def bodies(self, url: str) -> list[str]:
+        """Read and delete all messages of a queue; return their bodies."""
+        found = []
+        sqs = self.emulator.sqs
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
+            for message in messages:
+                found.append(message["Body"])
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+
+@cache
+def _client(service: str, url: str) -> Any:
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+
+
+@pytest.fixture
+def deploy(emulator: Emulator, thrive: StandIn, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deployed]:
+    """Return what deploys the template with these parameters, and lets boto3 in this process find it."""
+
+    def make(**parameters: str) -> Deployed:
+        name = f"cli-{next(_numbers)}"
+        stack = sandbox_stack.deploy(emulator, TEMPLATE, LOGICAL_ID, name, {"ThriveBaseUrl": thrive.url, **parameters})
+        sandbox_stack.set_secret(emulator, stack, secret_of(thrive))
+        deployed = Deployed(emulator, stack, name)
+        for variable, value in deployed.env.items():
+            monkeypatch.setenv(variable, value)
+        return deployed
+
+    return make
