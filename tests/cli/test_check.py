@@ -390,7 +390,7 @@ def test_policies_are_read_with_their_conditions(context: dict[str, str], *, exp
 
 
 def test_an_expired_session_ends_the_check(deploy: Callable[..., Deployed]) -> None:
-    deployed = deploy()
+    deploy()
     sqs = Aws(None, None).client("sqs")
 
     def expire(**_request: Any) -> None:
