@@ -55,7 +55,7 @@ class Checkpoint:
         self._store = store
         self._clock = clock
         self._every = every
-        self._written = clock.now().monotonic
+        self._written = float("-inf")
 
     def load(self, file: str, queue: str) -> Progress:
         """Return the progress with this file and queue.

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sqlite3
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -176,9 +176,10 @@ class Examination:
         self._verdicts.seek(0)
         if self.source.version() != self.version:
             raise CommandError(f"{self.source.name} has changed while it was read.", "Run the command again.", status=1)
-        for number, row in enumerate(read_rows(Content(self.source), self.kind), 1):
-            if self._verdicts.read(1) == VALID:
-                yield number, row
+        with Content(self.source) as content:
+            for number, row in enumerate(read_rows(content, self.kind), 1):
+                if self._verdicts.read(1) == VALID:
+                    yield number, row
 
 
 @contextmanager
@@ -186,12 +187,10 @@ def examined(
     source: Source, kind: Format | None, judge: Judge, rejects: Rejects, bar: Bar, stopped: Callable[[], bool]
 ) -> Iterator[Examination]:
     """Check all rows; the verdicts last as long as the block."""
-    content = Content(source)
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as verdicts:
-        result = Examination(source, kind or format_of(source.name, content), version=source.version())
-        result._verdicts = verdicts  # noqa: SLF001 - it is made here
-        seen = Seen(Path(folder))
-        try:
+    with tempfile.TemporaryFile() as verdicts:
+        with Content(source) as content, tempfile.TemporaryDirectory() as folder, closing(Seen(Path(folder))) as seen:
+            result = Examination(source, kind or format_of(source.name, content), version=source.version())
+            result._verdicts = verdicts  # noqa: SLF001 - it is made here
             for row in read_rows(content, result.kind):
                 if result.rows % _REPORT_EVERY == 0:
                     bar.update(content.position, f"{result.rows:,} rows")
@@ -199,9 +198,8 @@ def examined(
                         raise KeyboardInterrupt
                 result.rows += 1
                 verdicts.write(_verdict(row, judge, seen, rejects, result))
-        finally:
-            seen.close()
-        result.digest = content.digest()
+            result.digest = content.digest()
+        # The database of what has been seen is gone from the disk before the hours that sending takes.
         yield result
 
 

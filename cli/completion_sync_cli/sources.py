@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import ClientError
 
@@ -121,12 +121,19 @@ class Content:
     """One reading of a source, decompressed if it is gzip, with its hash and how far it has come."""
 
     def __init__(self, source: Source) -> None:
-        self._raw = _Hashing(source.open())
+        self._source = source.open()
+        self._raw = _Hashing(self._source)
         buffered = io.BufferedReader(self._raw, 1 << 16)
         is_gzip = buffered.peek(2)[:2] == _GZIP_MAGIC
         self._outer = buffered
         # A buffer of its own lets the first bytes be looked at.
         self.stream: IO[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=buffered)) if is_gzip else buffered
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
 
     @property
     def position(self) -> int:

@@ -91,6 +91,8 @@ class World:
     dead: SimulatedQueue
     undelivered: SimulatedQueue
     operator: Operator = field(default_factory=Operator)
+    # The ages of the oldest message in the source queue that CloudWatch shows, one after the other; the last one stays.
+    ages: list[float] = field(default_factory=lambda: [0.0])
 
     def run(self, *arguments: object) -> Outcome:
         """Run a command; each run is a new one."""
@@ -104,10 +106,15 @@ class World:
         text = body if isinstance(body, str) else json.dumps(body or completion(next(_numbers)))
         return self.sqs.put(self.dead, text, group=group, **attributes)
 
+    def get_metric_statistics(self, **_query: Any) -> dict[str, Any]:
+        """Answer as CloudWatch does."""
+        age = self.ages.pop(0) if len(self.ages) > 1 else self.ages[0]
+        return {"Datapoints": [{"Timestamp": 1, "Maximum": 0.0}, {"Timestamp": 2, "Maximum": age}]}
+
     def _operator(self) -> Operator:
         operator = Operator(stack="stack")
         operator.clock = self.clock
-        operator.aws = SimpleNamespace(sqs=self.sqs, s3=None, region="eu-west-2")  # type: ignore[assignment]
+        operator.aws = SimpleNamespace(sqs=self.sqs, client=lambda _service: self)  # type: ignore[assignment]
         operator.settings = Settings.from_env({"THRIVE_SECRET_ID": "thrive"})
         queues = {"SourceQueue": self.source, "DeadLetterQueue": self.dead, "UndeliveredQueue": self.undelivered}
         outputs = {f"{name}Url": queue.url for name, queue in queues.items()}
