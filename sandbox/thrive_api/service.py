@@ -14,6 +14,7 @@ from sandbox.thrive_api.arrivals import Arrival, RequestLog, Route
 from sandbox.thrive_api.authentication import refusal
 from sandbox.thrive_api.fault_book import FaultBook
 from sandbox.thrive_api.ledger import Key, Ledger
+from sandbox.thrive_api.listing import list_completions
 from sandbox.thrive_api.oauth import answer_token_request
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class Service:
 
     def answer(self, arrival: Arrival) -> Answer:
         """Return the genuine answer; a completion that is accepted stands in the ledger afterwards."""
+        if arrival.route == "completion" and arrival.method == "GET":
+            return refusal(arrival.headers, self.accounts, "api/read") or list_completions(arrival.path, self.ledger)
         method = _METHODS.get(arrival.route)
         if method is None:
             return error(404, "there is no such resource")
