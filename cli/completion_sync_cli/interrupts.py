@@ -13,6 +13,8 @@ from completion_sync.clock import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from completion_sync.clock import Clock, Instant
+
 _SLICE_SECONDS = 0.1
 
 
@@ -55,3 +57,21 @@ class StoppableClock(SystemClock):
         # Not an Event: setting one in a signal handler can deadlock with the wait that it interrupts.
         while not self._stop.requested and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _SLICE_SECONDS))
+
+
+class InterruptingClock:
+    """A clock whose sleep raises KeyboardInterrupt when the operator wants to stop: for work without clean-up."""
+
+    def __init__(self, clock: Clock, stop: Stop) -> None:
+        self._clock = clock
+        self._stop = stop
+
+    def now(self) -> Instant:
+        """Read both clocks."""
+        return self._clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep for ``seconds``."""
+        self._clock.sleep(seconds)
+        if self._stop.requested:
+            raise KeyboardInterrupt

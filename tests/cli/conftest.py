@@ -25,7 +25,7 @@ from completion_sync_cli.stack import Stack
 from sandbox.pipeline import stack as sandbox_stack
 from sandbox.pipeline.emulator import REGION
 from sandbox.pipeline.rig import LOGICAL_ID, TEMPLATE, secret_of
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, FakeSecretsManager
 from tests.support.simulated_sqs import SimulatedSqs
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ class World:
     operator: Operator = field(default_factory=Operator)
     # The ages of the oldest message in the source queue that CloudWatch shows, one after the other; the last one stays.
     ages: list[float] = field(default_factory=lambda: [0.0])
+    # A stand-in Thrive, and what CloudWatch Logs is.
+    thrive: StandIn | None = None
+    logs: Any = None
 
     def run(self, *arguments: object) -> Outcome:
         """Run a command; each run is a new one."""
@@ -114,10 +117,15 @@ class World:
     def _operator(self) -> Operator:
         operator = Operator(stack="stack")
         operator.clock = self.clock
-        operator.aws = SimpleNamespace(sqs=self.sqs, client=lambda _service: self)  # type: ignore[assignment]
-        operator.settings = Settings.from_env({"THRIVE_SECRET_ID": "thrive"})
+        secrets = FakeSecretsManager(json.dumps(secret_of(self.thrive)) if self.thrive else None)
+        operator.aws = SimpleNamespace(  # type: ignore[assignment]
+            sqs=self.sqs, secrets=secrets, logs=self.logs, client=lambda _service: self
+        )
+        url = {"THRIVE_BASE_URL": self.thrive.url} if self.thrive else {}
+        operator.settings = Settings.from_env({"THRIVE_SECRET_ID": "thrive", **url})
         queues = {"SourceQueue": self.source, "DeadLetterQueue": self.dead, "UndeliveredQueue": self.undelivered}
         outputs = {f"{name}Url": queue.url for name, queue in queues.items()}
+        outputs["LogGroupName"] = "/aws/lambda/stack"
         outputs |= {f"{name}Arn": ARN + queue.url.rpartition("/")[2] for name, queue in queues.items()}
         operator.found = Stack("stack", "CREATE_COMPLETE", {}, outputs, {})
         return operator
