@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from jsonschema import Draft202012Validator
 
 from completion_sync.settings import Settings
 from completion_sync_cli.context import Operator
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ARN = "arn:aws:sqs:eu-west-2:123456789012:"
+SCHEMAS = json.loads((ROOT / "docs" / "command.schema.json").read_text())
 _numbers = itertools.count(1)
 
 
@@ -47,11 +49,15 @@ class Outcome:
     status: int
     out: str
     err: str
+    command: str = ""
 
     @property
     def document(self) -> Any:
-        """Standard output, which must be one JSON document."""
-        return json.loads(self.out)
+        """Standard output, which must be one JSON document of the shape that is documented for the command."""
+        document = json.loads(self.out)
+        schema = {**SCHEMAS, "$ref": f"#/$defs/{self.command}"}
+        Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(document)
+        return document
 
 
 def invoke(*arguments: object, operator: Operator | None = None) -> Outcome:
@@ -59,7 +65,14 @@ def invoke(*arguments: object, operator: Operator | None = None) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = run([str(argument) for argument in arguments], operator)
-    return Outcome(status, out.getvalue(), err.getvalue())
+    return Outcome(status, out.getvalue(), err.getvalue(), _command(arguments))
+
+
+def _command(arguments: tuple[object, ...]) -> str:
+    """Return the command's name, with that of a subcommand."""
+    name = str(arguments[0])
+    both = f"{name} {arguments[1] if len(arguments) > 1 else ''}"
+    return both if both in SCHEMAS["$defs"] else name
 
 
 def start(*arguments: object, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
@@ -78,7 +91,7 @@ def process(*arguments: object, env: dict[str, str], text: str = "") -> Outcome:
     """Run the command as a process to its end."""
     child = start(*arguments, env=env, stdin=subprocess.PIPE)
     out, err = child.communicate(text, timeout=120)
-    return Outcome(child.returncode, out, err)
+    return Outcome(child.returncode, out, err, _command(arguments))
 
 
 @dataclass
