@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from completion_sync import __version__
+
 from .context import Operator
 from .errors import UNUSABLE, WRONG, CommandError
 from .options import common
@@ -54,7 +56,7 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with:  completion-sync check --stack my-stack",
 )
-@click.version_option(package_name="thrive-completion-sync", prog_name="completion-sync")
+@click.version_option(__version__, prog_name="completion-sync")
 @common
 def cli() -> None:
     """Operate a deployed thrive-completion-sync stack, with your own AWS credentials.

@@ -51,10 +51,10 @@ def command(
     from .reading import scanning  # noqa: PLC0415
     from .sending import Sender  # noqa: PLC0415
 
-    pace = Pace(rate, operator.clock)
-    sender = Sender(operator.aws.sqs, operator.found.source.url, pace, operator.clock, operator.stop)
+    source, pace = operator.found.source, Pace(rate, operator.clock)
+    sender = Sender(operator.aws.sqs, source.url, pace, operator.clock, operator.stop)
     with scanning(operator, undelivered=undelivered, batch=int(rate * _AHEAD_SECONDS)) as scan:
-        move = Move(scan.queue_pass, sender, most=most, is_fifo=operator.found.source.is_fifo, confirmed=confirmed)
+        move = Move(scan.queue_pass, sender, most=most, is_fifo=source.is_fifo, confirmed=confirmed)
         for batch in scan.batches(Selection(**criteria)):
             for letters in _split(batch, pace.batch_size):
                 if operator.stop.requested or move.is_enough:

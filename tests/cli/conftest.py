@@ -70,9 +70,8 @@ def invoke(*arguments: object, operator: Operator | None = None) -> Outcome:
 
 def _command(arguments: tuple[object, ...]) -> str:
     """Return the command's name, with that of a subcommand."""
-    name = str(arguments[0])
-    both = f"{name} {arguments[1] if len(arguments) > 1 else ''}"
-    return both if both in SCHEMAS["$defs"] else name
+    names = " ".join(map(str, arguments[:2]))
+    return names if names in SCHEMAS["$defs"] else names.partition(" ")[0]
 
 
 def start(*arguments: object, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
