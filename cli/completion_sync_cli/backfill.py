@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import checkpoint as checkpoints
+from .backlog import Backlog
 from .errors import OK, WRONG, CommandError
 from .history import examined_history, history_options
 from .humane import count, duration, number
 from .options import common, pass_operator, rate, yes
+from .sending import Outgoing, Pace, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .backlog import Backlog
     from .checkpoint import Checkpoint, Progress
     from .context import Operator
     from .examination import Examination, Judge, Rejects
     from .rows import Row
-    from .sending import Outgoing, Receipt, Sender
+    from .sending import Receipt
 
 # About four minutes of trying; after that the operator is to look.
 ATTEMPTS = 9
@@ -65,11 +67,6 @@ def command(
       completion-sync backfill history.csv --yes --rate 50
       completion-sync backfill s3://bucket/history.jsonl.gz --checkpoint s3://bucket/history.checkpoint --yes
     """
-    from . import checkpoint as checkpoints  # noqa: PLC0415 - these import boto3, which --help need not
-    from .backlog import Backlog  # noqa: PLC0415
-    from .pace import Pace  # noqa: PLC0415
-    from .sending import Sender  # noqa: PLC0415
-
     stack, confirmed = operator.found, options["confirmed"]
     pace = Pace(options["rate"], operator.clock)
     sender = Sender(operator.aws.sqs, stack.source.url, pace, operator.clock, operator.stop, attempts=ATTEMPTS)
@@ -189,8 +186,6 @@ def shape_of(queue_arn: str, digest: str, judge: Judge) -> Callable[[str, Row], 
     On a standard queue all rows share a group, so that SQS's fair queues let live messages overtake them. On a FIFO
     queue each person has one, so that their completions stay in order.
     """
-    from .sending import Outgoing  # noqa: PLC0415 - as above
-
     if not queue_arn.endswith(".fifo"):
         return lambda key, row: Outgoing(key, row.body, f"backfill-{digest[:16]}")
 

@@ -7,14 +7,18 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
+from botocore.exceptions import ClientError, HTTPClientError
 
+from .aws_errors import POLICY, code_of, is_denied, is_hopeless
+from .checks import alarms, config, delivery, function, queues
+from .checks.facts import STATUSES, Check, Facts, Status
 from .errors import OK, WRONG
+from .humane import count
 from .options import common, pass_operator, yes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from .checks.facts import Check, Facts
     from .context import Operator
 
 _OLD = "Deploy the version of the template that this command belongs to."
@@ -36,12 +40,11 @@ def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bo
       completion-sync check --stack my-stack
       completion-sync check --write --yes
     """
-    from .checks.facts import Facts  # noqa: PLC0415 - it imports boto3, which --help need not
-
     facts = Facts(operator.aws, operator.found, operator.clock, operator.now)
     found = []
-    event = {"completionSync": "check", "webhooks": webhooks, "write": write and confirmed}
-    for check in chain(_outside(facts), _inside(facts, event)):
+    asked = {"webhooks": webhooks, "write": write and confirmed}
+    event = {"completionSync": "check", **{name: True for name, is_asked in asked.items() if is_asked}}
+    for check in chain(_outside(facts), _carried_out("function-check", _inside(facts, event))):
         found.append(check)
         operator.output.status(check.status, check.name, check.detail, check.remedy)
     if write and not confirmed:
@@ -49,7 +52,8 @@ def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bo
     counts = {status: sum(check.status == status for check in found) for status in ("failed", "warning")}
     if counts["failed"] or counts["warning"]:
         style = "bold red" if counts["failed"] else "yellow"
-        operator.output.say(f"{counts['failed']} failed, {counts['warning']} warnings, {len(found)} checks.", style)
+        warnings = count(counts["warning"], "warning")
+        operator.output.say(f"{counts['failed']} failed, {warnings}, {len(found)} checks.", style)
     else:
         operator.output.say(f"All is well: {len(found)} checks.", "bold green")
     names = ("name", "status", "detail", "remedy")
@@ -58,23 +62,15 @@ def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bo
 
 
 def _outside(facts: Facts) -> Iterator[Check]:
-    from .checks import alarms, config, delivery, function, queues  # noqa: PLC0415 - as above
-
     for module in (function, queues, delivery, alarms, config):
         for check in module.CHECKS:
-            yield from _carried_out(check, facts)
+            yield from _carried_out(check.__name__.replace("_", "-"), check(facts))
 
 
-def _carried_out(function: Callable[[Facts], Iterator[Check]], facts: Facts) -> Iterator[Check]:
-    """Run one check. What the operator may not look at is skipped; what is not there has failed."""
-    from botocore.exceptions import ClientError  # noqa: PLC0415 - as above
-
-    from .aws_errors import POLICY, code_of, is_denied, is_hopeless  # noqa: PLC0415
-    from .checks.facts import Check  # noqa: PLC0415
-
-    name = function.__name__.replace("_", "-")
+def _carried_out(name: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """Yield the results of a check. What the operator may not look at is skipped; what is not there has failed."""
     try:
-        yield from function(facts)
+        yield from checks
     except ClientError as error:
         if is_hopeless(error):
             raise
@@ -87,14 +83,6 @@ def _carried_out(function: Callable[[Facts], Iterator[Check]], facts: Facts) -> 
 
 def _inside(facts: Facts, event: dict[str, Any]) -> Iterator[Check]:
     """Let the function check itself. An invocation that fails is one failed check."""
-    yield from _carried_out(lambda facts: _invoke(facts, event), facts)
-
-
-def _invoke(facts: Facts, event: dict[str, Any]) -> Iterator[Check]:
-    from botocore.exceptions import HTTPClientError  # noqa: PLC0415 - as above
-
-    from .checks.facts import Check  # noqa: PLC0415
-
     name = "function-check"
     try:
         answer = facts.aws.invocations.invoke(
@@ -111,4 +99,5 @@ def _invoke(facts: Facts, event: dict[str, Any]) -> Iterator[Check]:
         return
     checks: list[dict[str, Any]] = payload["checks"]
     for item in checks:
-        yield Check(item["name"], item["status"], item["detail"], item["remedy"])
+        status: Status = next((known for known in STATUSES if known == item.get("status")), "failed")
+        yield Check(str(item.get("name")), status, str(item.get("detail")), str(item.get("remedy")))

@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from completion_sync import catalogue, mapping
+from completion_sync.completion import Completion, Unresolved
+from completion_sync.errors import ConfigError, InvalidMessageError
+
+from .config_source import Store
 from .errors import OK, WRONG, CommandError
 from .humane import count
 from .options import common, pass_operator, yes
@@ -17,7 +22,6 @@ from .options import common, pass_operator, yes
 if TYPE_CHECKING:
     from completion_sync.mapping import Mapping
 
-    from .config_store import Store
     from .context import Operator
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -146,9 +150,6 @@ def examine(directory: Path) -> Verdict:
 
     :raises CommandError: it has none of them.
     """
-    from completion_sync import catalogue, mapping  # noqa: PLC0415 - JMESPath, which --help need not import
-    from completion_sync.errors import ConfigError  # noqa: PLC0415
-
     files = {
         name: (directory / name).read_bytes() for name in (catalogue.FILE, mapping.FILE) if (directory / name).is_file()
     }
@@ -173,9 +174,6 @@ def examine(directory: Path) -> Verdict:
 
 def _loops(mapping: Mapping) -> list[str]:
     """Warn of a mapping that takes Thrive's own webhooks."""
-    from completion_sync.completion import Completion, Unresolved  # noqa: PLC0415 - as above
-    from completion_sync.errors import InvalidMessageError  # noqa: PLC0415
-
     try:
         is_taken = isinstance(mapping.read(_WEBHOOK), (Completion, Unresolved))
     except InvalidMessageError:
@@ -196,7 +194,6 @@ def _run_examples(directory: Path, mapping: Mapping, table: dict[str, str] | Non
 
 
 def _store(operator: Operator) -> Store:
-    from .config_store import Store  # noqa: PLC0415 - as above
 
     if operator.settings.config_uri is None:
         name = operator.found.name

@@ -16,6 +16,7 @@ from .context import Operator
 from .errors import OK, WRONG, CommandError
 from .humane import ago, count, iso, number
 from .options import common, pass_operator, yes
+from .reading import scanning
 from .selection import Selection, selectors, undelivered_option
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ def command(context: click.Context, by: tuple[str, ...], *, undelivered: bool) -
     if context.invoked_subcommand is not None:
         return OK
     operator = context.find_root().ensure_object(Operator)
-    from .reading import scanning  # noqa: PLC0415 - it imports boto3, which --help need not
 
     groups: defaultdict[tuple[Any, ...], list[datetime]] = defaultdict(list)
     with scanning(operator, undelivered=undelivered) as scan:
@@ -98,8 +98,6 @@ def show(operator: Operator, /, most: int, *, undelivered: bool, **criteria: Any
     Example:
       completion-sync dead-letters show --reason invalid_message --max 5
     """
-    from .reading import scanning  # noqa: PLC0415 - as above
-
     documents: list[dict[str, Any]] = []
     with scanning(operator, undelivered=undelivered) as scan:
         for letter in scan.letters(Selection(**criteria)):
@@ -133,8 +131,6 @@ def export(operator: Operator, /, file: str, *, overwrite: bool, undelivered: bo
     Example:
       completion-sync dead-letters export letters.jsonl --since 7d
     """
-    from .reading import scanning  # noqa: PLC0415 - as above
-
     if file == "-" and operator.as_json:
         raise click.UsageError("- and --json would both write to standard output")
     if file != "-" and Path(file).exists() and not overwrite:
@@ -164,8 +160,6 @@ def delete(operator: Operator, /, *, everything: bool, confirmed: bool, undelive
     Example:
       completion-sync dead-letters delete --reason invalid_message --until 2026-01-31
     """
-    from .reading import scanning  # noqa: PLC0415 - as above
-
     selection = Selection(**criteria)
     if selection.is_everything and not everything:
         raise click.UsageError("say which ones (--reason, --message-id, …), or --all")

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from . import sources
+from .config_source import StackConfig
+from .examination import Judge, Rejects, examined
 from .humane import count, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .context import Operator
-    from .examination import Examination, Judge, Rejects
+    from .examination import Examination
     from .rows import Format
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -36,10 +39,6 @@ def examined_history(
     operator: Operator, file: str, kind: Format | None, rejects: str | None
 ) -> Iterator[tuple[Examination, Judge, Rejects]]:
     """Check all rows of a file; say how many are valid, and what is wrong with the others."""
-    from . import sources  # noqa: PLC0415 - these import boto3, which --help need not
-    from .config_source import StackConfig  # noqa: PLC0415
-    from .examination import Judge, Rejects, examined  # noqa: PLC0415
-
     output = operator.output
     judge = Judge(StackConfig(operator.aws, operator.settings, operator.clock))
     with ExitStack() as cleanup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+        has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+        self.out = Console(highlight=False, width=None if has_width else _PIPE_WIDTH)
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line for people on standard error; the text may hold anything."""
@@ -72,7 +74,7 @@ class Output:
         """Show a progress bar on standard error, if that is a terminal."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         more = (TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-        with Progress(*columns, *more, console=self.err, transient=True, disable=not self.err.is_terminal) as bar:
+        with Progress(*columns, *more, console=self.err, transient=True, disable=not self.err.is_interactive) as bar:
             yield Bar(bar, what, total)
 
 

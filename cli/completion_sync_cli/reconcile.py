@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .backfill import ATTEMPTS, shape_of
+from .backlog import Backlog
+from .comparison import AMBIGUOUS, MISSING, PRESENT, Comparison
 from .errors import OK, WRONG
 from .history import examined_history, history_options
 from .humane import count, number
 from .options import common, pass_operator, rate, yes
+from .sending import Pace, Sender
+from .tenant import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .comparison import Comparison
     from .context import Operator
     from .examination import Examination, Judge
     from .sending import Outgoing
-    from .tenant import Tenant
 
 _STATES = ("missing", "ambiguous", "present")
 _LINES_SHOWN = 10
@@ -60,9 +63,6 @@ def command(
       completion-sync reconcile history.csv --report missing.csv
       completion-sync reconcile history.csv --resend --yes
     """
-    from .comparison import AMBIGUOUS, MISSING, PRESENT, Comparison  # noqa: PLC0415 - these import boto3
-    from .tenant import Tenant  # noqa: PLC0415
-
     tenant = Tenant(operator)
     with (
         operator.interruptible(),
@@ -149,11 +149,7 @@ def _entries(examination: Examination, judge: Judge) -> Iterator[tuple[int, int,
 
 def _say(operator: Operator, comparison: Comparison, tenant: Tenant, counts: dict[int, int]) -> None:
     output = operator.output
-    output.table(
-        ["state", "rows"],
-        [[_STATES[state], number(counts[state])] for state in (2, 1, 0)],
-        right=[1],
-    )
+    output.table(["state", "rows"], [[_STATES[state], number(counts[state])] for state in (2, 1, 0)], right=[1])
     output.say(f"Thrive was called {count(tenant.calls, 'time')}.")
     if counts[0]:
         rows = comparison.rows(0)
@@ -171,20 +167,9 @@ def _write(path: str, comparison: Comparison) -> None:
 
 
 def _resend(
-    operator: Operator,
-    examination: Examination,
-    judge: Judge,
-    comparison: Comparison,
-    rate: float,
-    *,
-    confirmed: bool,
+    operator: Operator, examination: Examination, judge: Judge, comparison: Comparison, rate: float, *, confirmed: bool
 ) -> int:
     """Send the missing rows; return how many SQS has accepted."""
-    from .backfill import ATTEMPTS, shape_of  # noqa: PLC0415 - as above
-    from .backlog import Backlog  # noqa: PLC0415
-    from .pace import Pace  # noqa: PLC0415
-    from .sending import Sender  # noqa: PLC0415
-
     if not confirmed:
         operator.output.say("Nothing was sent; --yes does it.")
         return 0

@@ -9,7 +9,9 @@ import click
 from .errors import OK, WRONG
 from .humane import count, duration
 from .options import common, pass_operator, rate, yes
+from .reading import scanning
 from .selection import Selection, selectors
+from .sending import Outgoing, Pace, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from .letters import Letter
     from .queue_pass import QueuePass
     from .reading import Scan
-    from .sending import Outgoing, Receipt, Sender
+    from .sending import Receipt
 
 # No further ahead than can be sent in a minute: a letter must not reappear before its turn.
 _AHEAD_SECONDS = 60
@@ -47,10 +49,6 @@ def command(
       completion-sync redrive --reason refused --status 404 --yes
       completion-sync redrive --undelivered --yes                      # events that never reached the function
     """
-    from .pace import Pace  # noqa: PLC0415 - these import boto3, which --help need not
-    from .reading import scanning  # noqa: PLC0415
-    from .sending import Sender  # noqa: PLC0415
-
     source, pace = operator.found.source, Pace(rate, operator.clock)
     sender = Sender(operator.aws.sqs, source.url, pace, operator.clock, operator.stop)
     with scanning(operator, undelivered=undelivered, batch=int(rate * _AHEAD_SECONDS)) as scan:
@@ -120,7 +118,6 @@ class Move:
             self.failed += len(undeleted)
 
     def _outgoing(self, letter: Letter) -> Outgoing:
-        from .sending import Outgoing  # noqa: PLC0415 - as above
 
         if not self._is_fifo:
             return Outgoing(letter.id, letter.original())

@@ -20,9 +20,29 @@ if TYPE_CHECKING:
     from completion_sync.clock import Clock
 
     from .interrupts import Stop
-    from .pace import Pace
 
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
+
+
+class Pace:
+    """At most ``per_second`` messages a second, over any stretch of time, plus one batch."""
+
+    def __init__(self, per_second: float, clock: Clock) -> None:
+        self.per_second = per_second
+        self._clock = clock
+        self._next = clock.now().monotonic
+
+    @property
+    def batch_size(self) -> int:
+        """How many messages to send in one call: not more than a second's worth."""
+        return max(1, min(10, int(self.per_second)))
+
+    def wait(self, messages: int) -> None:
+        """Wait until so many messages may be sent."""
+        now = self._clock.now().monotonic
+        if self._next > now:
+            self._clock.sleep(self._next - now)
+        self._next = max(self._next, now) + messages / self.per_second
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
+from botocore.exceptions import ClientError
 
+from .aws_errors import explain, is_hopeless
 from .errors import OK, WRONG, CommandError
 from .humane import count, iso
+from .insights import Log
 from .interrupts import InterruptingClock
 from .options import common, pass_operator
+from .reading import Scan
 from .selection import Moment, Selection
+from .tenant import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
 _DAYS = 30
 # How many of a learner's messages are followed by their id.
 _MAX_MESSAGES = 100
-_STYLES = {"created": "green", "exists": "green", "recorded": "green", "rejected": "red", "deferred": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,7 @@ class Event:
 @common
 @pass_operator
 def command(
-    operator: Operator,
-    /,
-    user_id: str | None,
-    user_ref: str | None,
-    message_id: str | None,
-    since: datetime | None,
+    operator: Operator, /, user_id: str | None, user_ref: str | None, message_id: str | None, since: datetime | None
 ) -> int:
     r"""Show what became of a record: from the log, the dead letters and Thrive, in order of time.
 
@@ -74,8 +73,8 @@ def command(
         else:
             trace.learner(user_id, user_ref)
     events = sorted(trace.events, key=lambda event: event.time)
-    for event in events:
-        _print(operator, event)
+    if events:
+        operator.output.table(["time", "source", "outcome", "details"], [_row(event) for event in events])
     operator.output.say(f"{count(len(events), 'event')} since {iso(trace.since)}.")
     operator.output.result({"events": [event.document() for event in events]})
     return WRONG if trace.gaps or operator.stop.requested else OK
@@ -107,8 +106,7 @@ class Trace:
             query = {"userId": named[-1]["userId"], "contentId": named[-1]["contentId"]}
             self._try("Thrive", lambda: self._recorded(query))
         self._try(
-            "the dead letters",
-            lambda: self._letters(lambda letter, _: message_id in {letter.id, letter.source_id}),
+            "the dead letters", lambda: self._letters(lambda letter, _: message_id in {letter.id, letter.source_id})
         )
 
     def _user_of(self, user_ref: str) -> str | None:
@@ -116,8 +114,6 @@ class Trace:
 
         :raises CommandError: Thrive does not answer.
         """
-        from .tenant import Tenant  # noqa: PLC0415 - it imports boto3
-
         user_id = Tenant(self._operator).user_id(user_ref)
         say = self._operator.output.warn
         if user_id is None:
@@ -127,9 +123,6 @@ class Trace:
         return user_id
 
     def _try(self, what: str, read: Callable[[], None]) -> None:
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - as above
-
-        from .aws_errors import explain, is_hopeless  # noqa: PLC0415
 
         try:
             read()
@@ -155,7 +148,6 @@ class Trace:
             self.events += [event for event in before if event not in self.events]
 
     def _log(self, key: str, values: list[str]) -> None:
-        from .insights import Log  # noqa: PLC0415 - as above
 
         clock = InterruptingClock(self._operator.clock, self._operator.stop)
         log = Log(self._operator.aws.logs, self._operator.found.outputs["LogGroupName"], clock)
@@ -172,7 +164,6 @@ class Trace:
             self.events.append(Event(line["time"], "log", str(line["outcome"]), fields))
 
     def _recorded(self, query: dict[str, str]) -> None:
-        from .tenant import Tenant  # noqa: PLC0415 - as above
 
         for page in Tenant(self._operator).completions(query):
             for record in page:
@@ -184,7 +175,6 @@ class Trace:
                 self.events.append(Event(moment, "thrive", "recorded", fields))
 
     def _letters(self, is_wanted: Callable[[Letter, dict[str, str]], bool]) -> None:
-        from .reading import Scan  # noqa: PLC0415 - as above
 
         stack = self._operator.found
         for source, queue in (("dead-letter", stack.dead_letters), ("undelivered", stack.undelivered)):
@@ -218,12 +208,8 @@ def _letter_events(scan: Any, source: str, is_wanted: Callable[[Letter, dict[str
             yield Event(letter.sent, source, "waiting", fields)
 
 
-def _print(operator: Operator, event: Event) -> None:
+def _row(event: Event) -> list[str]:
     known = event.document()
-    what = " ".join(
-        f"{name} {known[name]}"
-        for name in ("reason", "status", "contentId", "messageId", "receiveCount", "detail")
-        if name in known
-    )
-    style = _STYLES.get(event.outcome, "")
-    operator.output.line(f"{known['time']}  {event.source:<12} {event.outcome:<9} {what}", style)
+    names = ("reason", "status", "contentId", "detail", "messageId", "receiveCount")
+    details = ", ".join(f"{name} {known[name]}" for name in names if name in known)
+    return [known["time"], event.source, event.outcome, details]

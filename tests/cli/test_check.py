@@ -337,7 +337,7 @@ def test_the_functions_view_is_passed_on_and_write_needs_yes(deploy: Callable[..
     check(function, "--write", "--yes", "--webhooks")
 
     assert function.events == [
-        {"completionSync": "check", "webhooks": False, "write": False},
+        {"completionSync": "check"},
         {"completionSync": "check", "webhooks": True, "write": True},
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from completion_sync_cli import config_store
+from completion_sync_cli import config_source
 from sandbox.pipeline.emulator import PROGRAM
 from tests.cli.conftest import Deployed, invoke
 from tests.cli.test_check import variable
@@ -103,14 +103,14 @@ class TestOnAStack:
     ) -> None:
         invoke("config", "push", files, "--yes")
         (files / "content.csv").write_bytes(b"code,contentId\nmine,1\n")
-        listing = config_store.Store.list
+        listing = config_source.Store.list
 
-        def list_and_lose(store: config_store.Store) -> dict[str, str]:
+        def list_and_lose(store: config_source.Store) -> dict[str, str]:
             found = listing(store)
             deployed.emulator.put(f"/{deployed.name}/p/content.csv", b"code,contentId\ntheirs,1\n")
             return found
 
-        monkeypatch.setattr(config_store.Store, "list", list_and_lose)
+        monkeypatch.setattr(config_source.Store, "list", list_and_lose)
         outcome = invoke("config", "push", files, "--yes")
 
         assert outcome.status == 2

@@ -2,83 +2,31 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import signal
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sandbox.pipeline import mail
 from sandbox.pipeline.emulator import PROGRAM
+from sandbox.pipeline.front import lambda_front
 from sandbox.pipeline.rig import Plan, running_rig
-from sandbox.pipeline.runtime import InvocationError
 from tests.cli.conftest import Deployed, completion, process, start
 from tests.cli.test_backfill import write
 from tests.cli.test_check import enable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from sandbox.pipeline.artefact import Artefact
     from sandbox.pipeline.emulator import Emulator
-    from sandbox.pipeline.rig import Rig
     from tests.support.thrive import ContractedStandIn
 
 pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
 PATIENCE = 60.0
-
-
-@contextmanager
-def lambda_front(rig: Rig) -> Iterator[str]:
-    """Serve AWS: invocations by the rig's runtime, everything else by the emulator. Yield the address."""
-    target = urlsplit(rig.emulator.url)
-
-    class Front(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            if self.path.endswith("/invocations"):
-                status, headers, answer = self._invoke(json.loads(body))
-            else:
-                connection = http.client.HTTPConnection(target.netloc, timeout=PATIENCE)
-                connection.request(self.command, self.path, body, dict(self.headers))
-                found = connection.getresponse()
-                status, headers, answer = found.status, dict(found.headers), found.read()
-                connection.close()
-            self.send_response(status)
-            for name, value in headers.items():
-                if name.lower() not in {"transfer-encoding", "content-length", "connection", "date", "server"}:
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def _invoke(self, event: Any) -> tuple[int, dict[str, str], bytes]:
-            try:
-                return 200, {}, rig.environments[0].invoke(event)
-            except InvocationError as error:
-                return 200, {"X-Amz-Function-Error": "Unhandled"}, json.dumps({"errorType": error.kind}).encode()
-
-        do_GET = do_POST = do_PUT = do_HEAD = _serve  # noqa: N815 - BaseHTTPRequestHandler's names
-
-        def log_message(self, *_: object) -> None:
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Front)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(PATIENCE)
 
 
 @pytest.mark.e2e

@@ -138,11 +138,7 @@ def test_show_and_export_hold_everything_of_a_letter(world: World, tmp_path: Pat
         "status": None,
         "detail": "body: must be valid JSON",
         "group": None,
-        "attributes": {
-            "reason": "invalid_message",
-            "detail": "body: must be valid JSON",
-            "sourceMessageId": "s-1",
-        },
+        "attributes": {"reason": "invalid_message", "detail": "body: must be valid JSON", "sourceMessageId": "s-1"},
         "body": "not JSON",
     }
     assert shown["messages"] == [expected]

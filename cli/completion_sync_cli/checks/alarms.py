@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..humane import count
 from ..policies import Policy
 from .facts import Check, Facts, ok_or
 
@@ -49,7 +50,7 @@ def topic(facts: Facts) -> Iterator[Check]:
     else:
         problem = [] if confirmed else ["it has no subscriber: nobody is told of an alarm"]
     subscribe = f"aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint you@example.com"
-    yield ok_or("warning", "alarm-topic", f"{len(confirmed)} subscribers", problem, subscribe)
+    yield ok_or("warning", "alarm-topic", count(len(confirmed), "subscriber"), problem, subscribe)
     context = {
         "aws:sourceaccount": facts.account,
         "aws:sourcearn": facts.alarm_arn,

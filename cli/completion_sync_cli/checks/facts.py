@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..stack import Queue, function_configuration
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..stack import Stack
 
 Status = Literal["ok", "warning", "failed", "skipped"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,6 @@ class Check:
     status: Status
     detail: str
     remedy: str = ""
-
-
-CheckFunction = "Callable[[Facts], Iterator[Check]]"
 
 
 def ok_or(status: Status, name: str, good: str, problems: list[str], remedy: str) -> Check:
