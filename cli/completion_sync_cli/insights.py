@@ -34,6 +34,8 @@ class Log:
         self._logs = logs
         self._group = group
         self._clock = clock
+        # Whether a query found more lines than it returns.
+        self.is_cut_off = False
 
     def lines(self, key: str, values: Iterable[str], since: datetime, until: datetime) -> list[dict[str, Any]]:
         """Return the log lines of messages whose ``key`` is one of these values, each with its ``time``.
@@ -61,6 +63,7 @@ class Log:
                 answer = self._logs.get_query_results(queryId=started)
                 status = answer["status"]
                 if status == "Complete":
+                    self.is_cut_off = self.is_cut_off or len(answer["results"]) >= MAX_LINES
                     return answer["results"]
                 if status in _ENDED or waited > _PATIENCE_SECONDS:
                     reason = _ENDED.get(status, "it takes too long")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .humane import duration
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # Where no terminal says how wide it is, tables are not squeezed into 80 columns.
 _PIPE_WIDTH = 140
+# How often progress is reported where no bar can be drawn.
+_LINE_SECONDS = 60.0
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
@@ -71,20 +76,29 @@ class Output:
 
     @contextmanager
     def progress(self, what: str, total: float | None) -> Iterator[Bar]:
-        """Show a progress bar on standard error, if that is a terminal."""
+        """Show a progress bar on standard error if that is a terminal, and otherwise a line every minute."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         more = (TextColumn("{task.fields[note]}"), TimeRemainingColumn())
         with Progress(*columns, *more, console=self.err, transient=True, disable=not self.err.is_interactive) as bar:
-            yield Bar(bar, what, total)
+            yield Bar(bar, what, total, None if self.err.is_interactive else self.say)
 
 
 class Bar:
     """One progress bar."""
 
-    def __init__(self, progress: Progress, what: str, total: float | None) -> None:
+    def __init__(self, progress: Progress, what: str, total: float | None, say: Callable[[str], None] | None) -> None:
+        """:param say: prints a line, where there is no bar."""
         self._progress = progress
         self._task = progress.add_task(escape(what), total=total, note="")
+        self._what, self._total, self._say = what, total, say
+        self._began = self._said = time.monotonic()
 
     def update(self, done: float, note: str = "") -> None:
         """Show how much is done, with a note beside it."""
         self._progress.update(self._task, completed=done, note=escape(note))
+        now = time.monotonic()
+        if self._say is not None and now - self._said >= _LINE_SECONDS:
+            self._said = now
+            left = (self._total or 0) - done
+            hint = f", {duration((now - self._began) * left / done)} left" if done and left > 0 else ""
+            self._say(f"{self._what}: {note or f'{done:,.0f}'}{hint}")

@@ -162,6 +162,10 @@ class Trace:
             }
             fields = {name: line.get(name) for name in names} | more
             self.events.append(Event(line["time"], "log", str(line["outcome"]), fields))
+        if log.is_cut_off:
+            self._operator.output.warn(
+                "The log has more lines than one query returns: ask for a shorter time (--since)."
+            )
 
     def _recorded(self, query: dict[str, str]) -> None:
 

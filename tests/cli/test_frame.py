@@ -11,7 +11,7 @@ import botocore.exceptions as boto
 import click
 import pytest
 
-from completion_sync_cli import main
+from completion_sync_cli import main, output
 from completion_sync_cli.aws_errors import explain
 from completion_sync_cli.context import Operator
 from completion_sync_cli.humane import ago, duration, moment
@@ -164,6 +164,18 @@ def test_colours_degrade(world: World) -> None:
 
     assert "\x1b[1m" not in world.run("dead-letters").out
     assert "[red]not markup[/red]" in world.run("dead-letters", "show").out
+
+
+def test_progress_is_a_line_a_minute_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 100_000, 25))
+    monkeypatch.setattr(output.time, "monotonic", lambda: float(next(now)))
+    with output.Output(as_json=False).progress("sending", 1000) as bar:
+        for done in range(0, 500, 100):
+            bar.update(done, f"{done} sent")
+
+    assert capsys.readouterr().err.splitlines() == ["sending: 200 sent, 5 min left"]
 
 
 @ON_EMULATOR
