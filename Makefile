@@ -41,6 +41,10 @@ setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that 
 demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
 	@$(BIN)/python -m sandbox demo $(DEMO)
 
+.PHONY: recordings
+recordings: setup ## the pictures of the terminal in docs/command.md
+	@$(BIN)/python -m sandbox.recordings
+
 # The unit and integration tests alone reach the bound of coverage; measuring it would only slow the others down.
 .PHONY: test
 test: setup ## run all tests

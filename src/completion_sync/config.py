@@ -136,6 +136,15 @@ class Config:
             mapping: Mapping | None = self._newest(self._mapping, began)
             return mapping
 
+    def has_table(self, began: Instant) -> bool:
+        """Return whether there is a content table, good or bad.
+
+        :raises DeferralError: the prefix cannot be listed.
+        """
+        with self._lock:
+            self._refresh(began)
+            return self._content.listed is not None
+
     def content_id(self, code: str, began: Instant) -> str:
         """Return the content id of a code.
 

@@ -46,6 +46,8 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
     :raises SettingError: a variable is missing or has a bad value. Nothing else is ever raised for SQS.
     :raises EventNotRecordedError: a direct EventBridge event is neither in Thrive nor in a queue.
     :raises UnsupportedEventError: the event is neither of the two.
+
+    ``{"completionSync": "check"}``, from the operator's command, is answered by :mod:`completion_sync.check`.
     """
     application = bootstrap.application()
     application.telemetry.begin(context.aws_request_id)
@@ -54,6 +56,10 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
         return _handle_batch(application, event, seconds)
     if events.is_eventbridge_event(event):
         return _handle_event(application, event, seconds)
+    if isinstance(event, dict) and event.get("completionSync") == "check":
+        from . import check  # noqa: PLC0415 - only for those who ask
+
+        return check.answer(application, event, _work_deadline(application, seconds, 1))
     raise events.unsupported(event)
 
 

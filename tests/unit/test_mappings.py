@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from completion_sync_cli.examples import outcome_of, run_examples
 
 from completion_sync.expressions import Budget, Expression
 from completion_sync.mapping import parse_mapping
+from completion_sync_cli.examples import outcome_of, run_examples
 
 ROOT = Path(__file__).resolve().parents[2]
 MAPPINGS = ROOT / "mappings"
