@@ -56,11 +56,13 @@ def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None =
     return ids
 
 
-def put(events: EventBridgeClient, rule: Rule, details: Sequence[str]) -> list[str]:
+def put(events: EventBridgeClient, rule: Rule | None, details: Sequence[str]) -> list[str]:
     """Put events with these details on the bus, labelled so that the rule matches, and return their event ids.
 
-    :raises NotSentError: EventBridge refused an event.
+    :raises NotSentError: there is no rule, or EventBridge refused an event.
     """
+    if rule is None:
+        raise NotSentError("no rule sends events to the queue")
     ids: list[str] = []
     for chunk in _chunks(details):
         answer = events.put_events(

@@ -67,12 +67,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The deployed application."""
+    """The deployed application. ``rule`` is None if no rule sends events to the queue (EventDelivery is not queue)."""
 
     function: Function
     event_source: EventSource
     dead_letters: Queue
-    rule: Rule
+    rule: Rule | None
 
 
 def deploy(emulator: Emulator, template: Path, logical_id: str, name: str, parameters: Mapping[str, str]) -> Stack:
@@ -187,7 +187,7 @@ def _dead_letters(emulator: Emulator, source: Queue) -> Queue:
     return _queue(emulator, json.loads(policy)["deadLetterTargetArn"])
 
 
-def _rule(emulator: Emulator, queue: Queue) -> Rule:
+def _rule(emulator: Emulator, queue: Queue) -> Rule | None:
     for bus in emulator.events.list_event_buses()["EventBuses"]:
         rules = emulator.events.list_rule_names_by_target(TargetArn=queue.arn, EventBusName=bus["Name"])
         for name in rules["RuleNames"]:
@@ -197,4 +197,4 @@ def _rule(emulator: Emulator, queue: Queue) -> Rule:
             source, *_ = pattern.get("source", ["local.pipeline"])
             detail_type, *_ = pattern.get("detail-type", ["LearningCompleted"])
             return Rule(bus["Name"], source, detail_type)
-    raise DeployError(f"no rule sends events to the queue {queue.arn}")
+    return None

@@ -39,7 +39,7 @@ def hold(world: World, user: str, content: str = "content", at: str = f"{HOUR}.0
 def queries(world: World) -> list[dict[str, list[str]]]:
     """Return the queries with which the list was asked for."""
     assert world.thrive is not None
-    return [parse_qs(urlsplit(arrival.path).query) for arrival in world.thrive.requests.of("completion")]
+    return [parse_qs(urlsplit(arrival.path).query) for arrival in world.thrive.requests.of("listing")]
 
 
 def test_rows_are_present_ambiguous_or_missing(world: World, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_server_that_returns_fewer_than_asked_for_is_noticed(
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_tenant_without_the_list_says_so(world: World, tmp_path: Path, status: int) -> None:
     assert world.thrive is not None
-    world.thrive.faults.add(Fault(route="completion", times=None, status=status))
+    world.thrive.faults.add(Fault(route="listing", times=None, status=status))
 
     outcome = world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)]), "--json")
 
@@ -151,7 +151,7 @@ def test_a_tenant_without_the_list_says_so(world: World, tmp_path: Path, status:
 
 def test_credentials_that_may_not_read_are_explained(world: World, tmp_path: Path) -> None:
     assert world.thrive is not None
-    world.thrive.faults.add(Fault(route="completion", times=None, status=403))
+    world.thrive.faults.add(Fault(route="listing", times=None, status=403))
 
     outcome = world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)]))
 
@@ -162,8 +162,8 @@ def test_credentials_that_may_not_read_are_explained(world: World, tmp_path: Pat
 def test_thrives_rate_limit_and_failures_are_waited_for(world: World, tmp_path: Path) -> None:
     assert world.thrive is not None
     hold(world, "user-1")
-    world.thrive.faults.add(Fault(route="completion", times=1, status=429, headers={"Retry-After": "40"}))
-    world.thrive.faults.add(Fault(route="completion", times=8, status=503))
+    world.thrive.faults.add(Fault(route="listing", times=1, status=429, headers={"Retry-After": "40"}))
+    world.thrive.faults.add(Fault(route="listing", times=8, status=503))
     began = world.clock.now().monotonic
 
     outcome = world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)]), "--json")
@@ -175,13 +175,13 @@ def test_thrives_rate_limit_and_failures_are_waited_for(world: World, tmp_path: 
 
 def test_thrive_that_stays_away_ends_the_run(world: World, tmp_path: Path) -> None:
     assert world.thrive is not None
-    world.thrive.faults.add(Fault(route="completion", times=None, status=503))
+    world.thrive.faults.add(Fault(route="listing", times=None, status=503))
 
     outcome = world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)]))
 
     assert outcome.status == 1
     assert "status page" in outcome.err
-    assert len(world.thrive.requests.of("completion")) < 250
+    assert len(world.thrive.requests.of("listing")) < 250
 
 
 def test_missing_rows_are_sent_again_only_with_yes(world: World, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_a_query_without_a_result_leaves_a_gap_and_the_rest_is_shown(world: Worl
 
 def test_denied_logs_and_a_missing_list_leave_gaps(world: World) -> None:
     assert world.thrive is not None
-    world.thrive.faults.add(Fault(route="completion", times=None, status=404))
+    world.thrive.faults.add(Fault(route="listing", times=None, status=404))
     insights = Insights(statuses=None)
     insights.stub.add_client_error("start_query", "LimitExceededException")
     insights.stub.add_client_error("start_query", "AccessDeniedException")
