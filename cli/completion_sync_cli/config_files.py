@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +15,7 @@ from completion_sync.errors import ConfigError, InvalidMessageError
 
 from .config_source import Store
 from .errors import OK, WRONG, CommandError
+from .examples import run_examples
 from .humane import count
 from .options import common, pass_operator, yes
 
@@ -156,17 +156,18 @@ def examine(directory: Path) -> Verdict:
     if not files:
         raise CommandError(f"{directory} has neither {mapping.FILE} nor {catalogue.FILE}.")
     problems: list[str] = []
-    table: dict[str, str] | None = None
     try:
         if catalogue.FILE in files:
-            table = catalogue.parse_table(files[catalogue.FILE])
+            catalogue.parse_table(files[catalogue.FILE])
     except ConfigError as error:
         problems.append(str(error))
     try:
         if mapping.FILE in files:
             parsed = mapping.parse_mapping(files[mapping.FILE])
             problems += _loops(parsed)
-            problems += _run_examples(directory, parsed, table)
+            problems += [
+                f"examples/{name} {text}" for name, text in run_examples(parsed, directory / "examples").problems
+            ]
     except ConfigError as error:
         problems.append(str(error))
     return Verdict(files, problems)
@@ -183,18 +184,7 @@ def _loops(mapping: Mapping) -> list[str]:
     return [f"{_WARNING}mapping.json takes Thrive's own completion webhooks: recording what Thrive reported would loop"]
 
 
-def _run_examples(directory: Path, mapping: Mapping, table: dict[str, str] | None) -> list[str]:
-    """Run ``examples/``, if there is such a folder; return a line for each that does not give what is expected."""
-    folder = directory / "examples"
-    if not folder.is_dir() or importlib.util.find_spec(".examples", __package__) is None:
-        return []
-    runner: Any = importlib.import_module(".examples", __package__)
-    problems: list[str] = runner.problems_in(folder, mapping, table)
-    return problems
-
-
 def _store(operator: Operator) -> Store:
-
     if operator.settings.config_uri is None:
         name = operator.found.name
         raise CommandError(f"The stack {name} has no CONFIG_URI.", "Deploy it with ConfigUri=s3://bucket/prefix/.")

@@ -253,7 +253,13 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"QueueType": "fifo", "UserWaitHours": "0"}, {"EventDelivery": "direct"}, {"EventDelivery": "none"}, {"KmsKeyArn": "create"}],
+    [
+        {},
+        {"QueueType": "fifo", "UserWaitHours": "0"},
+        {"EventDelivery": "direct"},
+        {"EventDelivery": "none"},
+        {"KmsKeyArn": "create"},
+    ],
     ids=str,
 )
 def test_nothing_is_wrong_when_nothing_is(deploy: Callable[..., Deployed], parameters: dict[str, str]) -> None:

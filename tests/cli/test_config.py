@@ -9,7 +9,7 @@ import pytest
 
 from completion_sync_cli import config_source
 from sandbox.pipeline.emulator import PROGRAM
-from tests.cli.conftest import Deployed, invoke
+from tests.cli.conftest import ROOT, Deployed, invoke
 from tests.cli.test_check import variable
 
 if TYPE_CHECKING:
@@ -58,6 +58,35 @@ def test_a_mapping_that_takes_thrives_webhooks_is_warned_of(files: Path) -> None
 
     assert (outcome.status, outcome.document["valid"]) == (0, True)
     assert "webhooks" in outcome.document["problems"][0]
+
+
+def test_examples_are_run(files: Path) -> None:
+    examples = files / "examples"
+    examples.mkdir()
+    (examples / "a.json").write_text(json.dumps({"type": "x", "u": "E-1", "c": "code", "t": "2024-05-01T09:00:00Z"}))
+    expected = {
+        "outcome": "completion",
+        "userRef": "E-1",
+        "contentCode": "other",
+        "completedAt": "2024-05-01T09:00:00.000Z",
+    }
+    (examples / "a.expected.json").write_text(json.dumps(expected))
+    (examples / "b.json").write_text("{}")
+
+    outcome = invoke("config", "validate", files, "--json")
+
+    assert outcome.status == 1
+    assert outcome.document["problems"] == [
+        'examples/a.json contentCode is "code", not "other"',
+        "examples/b.json has no .expected.json beside it",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(file.parent.name for file in ROOT.glob("mappings/*/mapping.json")))
+def test_the_ready_mappings_are_valid(name: str) -> None:
+    outcome = invoke("config", "validate", ROOT / "mappings" / name, "--json")
+
+    assert (outcome.status, outcome.document) == (0, {"valid": True, "problems": []})
 
 
 @pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
