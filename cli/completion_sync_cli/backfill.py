@@ -55,7 +55,7 @@ ATTEMPTS = 9
 def command(
     operator: Operator, /, file: str, kind: Any, rejects: str | None, checkpoint: str | None, **options: Any
 ) -> int:
-    r"""Send the completions in FILE: CSV or JSON lines, gzip or not; a path, an s3:// URI or - for standard input.
+    """Send the completions in FILE: CSV or JSON lines, gzip or not; a path, an s3:// URI or - for standard input.
 
     First all rows are checked with the stack's mapping and content table. Those that would not be recorded, and
     duplicates, are written to a file of rejects with line and reason. Then the valid ones are sent as they are. A run

@@ -31,7 +31,7 @@ _OLD = "Deploy the version of the template that this command belongs to."
 @common
 @pass_operator
 def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bool) -> int:
-    r"""Look for everything that can be wrong with a deployment, and say what to do about it.
+    """Look for everything that can be wrong with a deployment, and say what to do about it.
 
     The last part is the function's own: it tests its role, the secret, Thrive's tokens and scopes. Nothing is recorded.
 

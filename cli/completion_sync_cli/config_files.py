@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,7 +40,14 @@ _WARNING = "warning: "
 @click.group("config")
 @common
 def command() -> None:
-    """Check, upload or fetch the mapping (mapping.json) and the content table (content.csv)."""
+    """Check, upload or fetch the mapping (mapping.json) and the content table (content.csv).
+
+    \b
+    Examples:
+      completion-sync config pull config/
+      completion-sync config validate config/
+      completion-sync config push config/ --yes
+    """
 
 
 @dataclass
@@ -55,21 +62,25 @@ class Verdict:
         """Whether the files may be used."""
         return all(problem.startswith(_WARNING) for problem in self.problems)
 
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return {"valid": self.is_valid, "problems": self.problems}
+
 
 @command.command("validate")
 @click.argument("directory", type=_DIRECTORY)
 @common
 @pass_operator
 def validate(operator: Operator, /, directory: Path) -> int:
-    r"""Check the files in DIRECTORY, and run its examples. This needs no stack and no network.
+    """Check the files in DIRECTORY, and run its examples. This needs no stack and no network.
 
     \b
     Example:
-      completion-sync config validate mappings/vr
+      completion-sync config validate config/
     """
     verdict = examine(directory)
     _report(operator, verdict)
-    operator.output.result({"valid": verdict.is_valid, "problems": verdict.problems})
+    operator.output.result(verdict.document())
     return OK if verdict.is_valid else WRONG
 
 
@@ -79,7 +90,7 @@ def validate(operator: Operator, /, directory: Path) -> int:
 @common
 @pass_operator
 def push(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
-    r"""Check the files in DIRECTORY and upload those that differ. The function uses them within CONFIG_MAX_AGE_SECONDS.
+    """Check the files in DIRECTORY and upload those that differ. The function uses them within CONFIG_MAX_AGE_SECONDS.
 
     \b
     Examples:
@@ -96,14 +107,12 @@ def push(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
             changes[name] = _change(name, data, present, store)
             if changes[name] != "unchanged" and confirmed:
                 store.write(name, data, present.get(name))
-            operator.output.line(f"{changes[name]:>9}  {store.uri}{name}")
+            operator.output.say(f"{changes[name]:>9}  {store.uri}{name}")
         for name in sorted(present.keys() - verdict.files.keys()):
             operator.output.warn(f"{store.uri}{name} stays, as {directory} has no such file.")
         if not confirmed and set(changes.values()) - {"unchanged"}:
             operator.output.say("Nothing was changed; --yes does it.")
-    operator.output.result(
-        {"valid": verdict.is_valid, "problems": verdict.problems, "files": changes, "dryRun": not confirmed}
-    )
+    operator.output.result(verdict.document())
     return OK if verdict.is_valid else WRONG
 
 
@@ -113,7 +122,7 @@ def push(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
 @common
 @pass_operator
 def pull(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
-    r"""Fetch the stack's files into DIRECTORY. A file of yours that differs is replaced only with --yes.
+    """Fetch the stack's files into DIRECTORY. A file of yours that differs is replaced only with --yes.
 
     \b
     Example:
@@ -134,14 +143,11 @@ def pull(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
         else:
             changes[name] = "replaced" if path.exists() else "new"
             path.write_bytes(data)
-        operator.output.line(f"{changes[name]:>9}  {path}")
+        operator.output.say(f"{changes[name]:>9}  {path}")
     kept = "differs" in changes.values()
     if kept:
         operator.output.warn("What differs was not replaced; --yes does it.")
-    verdict = examine(directory)
-    operator.output.result(
-        {"valid": verdict.is_valid, "problems": verdict.problems, "files": changes, "dryRun": not confirmed}
-    )
+    operator.output.result(examine(directory).document())
     return WRONG if kept else OK
 
 

@@ -69,6 +69,11 @@ class Operator(Options):
 
         return Aws(self.region, self.profile)
 
+    @property
+    def region_in_use(self) -> str:
+        """The Region of the calls made so far; empty if none is known."""
+        return self.region or (self.aws.region if "aws" in self.__dict__ else "")
+
     @cached_property
     def found(self) -> Stack:
         """The stack.

@@ -46,7 +46,7 @@ class _By(click.ParamType[tuple[str, ...]]):
 @common
 @click.pass_context
 def command(context: click.Context, by: tuple[str, ...], *, undelivered: bool) -> int:
-    r"""Show what could not be recorded, in groups: how many, since when, why.
+    """Show what could not be recorded, in groups: how many, since when, why.
 
     Reading hides letters from others only while the command runs.
 
@@ -76,7 +76,9 @@ def command(context: click.Context, by: tuple[str, ...], *, undelivered: bool) -
             ],
             right=[len(by)],
         )
-    operator.output.say(f"{count(found.total, 'letter')} in {len(ordered)} groups." if ordered else "No letters.")
+    operator.output.say(
+        f"{count(found.total, 'letter')} in {count(len(ordered), 'group')}." if ordered else "No letters."
+    )
     scan.say_if_incomplete()
     groups_found = [
         {**dict(zip(by, key, strict=True)), "count": len(sent), "oldest": iso(min(sent)), "newest": iso(max(sent))}
@@ -92,7 +94,7 @@ def command(context: click.Context, by: tuple[str, ...], *, undelivered: bool) -
 @common
 @pass_operator
 def show(operator: Operator, /, most: int, *, undelivered: bool, **criteria: Any) -> int:
-    r"""List letters with their bodies, which hold personal data.
+    """List letters with their bodies, which hold personal data.
 
     \b
     Example:
@@ -123,7 +125,7 @@ def show(operator: Operator, /, most: int, *, undelivered: bool, **criteria: Any
 @common
 @pass_operator
 def export(operator: Operator, /, file: str, *, overwrite: bool, undelivered: bool, **criteria: Any) -> int:
-    r"""Write letters to FILE as JSON lines (- is standard output). They stay in the queue.
+    """Write letters to FILE as JSON lines (- is standard output). They stay in the queue.
 
     Only you can read the file, as it holds personal data.
 
@@ -154,7 +156,7 @@ def export(operator: Operator, /, file: str, *, overwrite: bool, undelivered: bo
 @common
 @pass_operator
 def delete(operator: Operator, /, *, everything: bool, confirmed: bool, undelivered: bool, **criteria: Any) -> int:
-    r"""Delete letters for good. Their completions are then recorded nowhere; export them first.
+    """Delete letters for good. Their completions are then recorded nowhere; export them first.
 
     \b
     Example:

@@ -109,7 +109,7 @@ def _run(arguments: Sequence[str], operator: Operator) -> int:
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise
-        return _fail(_explained(error, operator.region or ""))
+        return _fail(_explained(error, operator.region_in_use))
     return status if isinstance(status, int) else 0
 
 

@@ -54,7 +54,7 @@ def command(
     resend: bool,
     confirmed: bool,
 ) -> int:
-    r"""Compare the completions in FILE with Thrive's list: present, ambiguous (at another time) or missing.
+    """Compare the completions in FILE with Thrive's list: present, ambiguous (at another time) or missing.
 
     It calls Thrive from this machine with the stack's secret, by person or by time, whichever takes fewer calls.
 
@@ -64,6 +64,9 @@ def command(
       completion-sync reconcile history.csv --resend --yes
     """
     tenant = Tenant(operator)
+    if report:
+        # A path that cannot be written to is found out now, not after an hour of calls.
+        Path(report).touch(0o600)
     with (
         operator.interruptible(),
         examined_history(operator, file, kind, rejects) as (examination, judge, _),

@@ -38,7 +38,7 @@ _BUS_GROUP = "eventbridge"
 def command(
     operator: Operator, /, most: int | None, rate: float, *, confirmed: bool, undelivered: bool, **criteria: Any
 ) -> int:
-    r"""Send dead letters back to the source queue, body unchanged; without a criterion, all of them.
+    """Send dead letters back to the source queue, body unchanged; without a criterion, all of them.
 
     A letter is deleted only after SQS has accepted its copy, so that the worst is a repeat, which is harmless. Correct
     the cause first: what fails again comes back as a new dead letter, and is not sent a second time by this run.

@@ -15,7 +15,7 @@ _FILES = {
 @click.command("completion")
 @click.argument("shell", type=click.Choice(list(_FILES)))
 def command(shell: str) -> None:
-    r"""Print the completion script of bash, zsh or fish.
+    """Print the completion script of bash, zsh or fish.
 
     \b
     Example:

@@ -55,7 +55,7 @@ class Event:
 def command(
     operator: Operator, /, user_id: str | None, user_ref: str | None, message_id: str | None, since: datetime | None
 ) -> int:
-    r"""Show what became of a record: from the log, the dead letters and Thrive, in order of time.
+    """Show what became of a record: from the log, the dead letters and Thrive, in order of time.
 
     The log is searched with CloudWatch Logs Insights, which has a line about a minute after it was written.
 

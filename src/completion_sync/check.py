@@ -87,7 +87,7 @@ def _config(application: Application) -> Iterator[Check]:
     began = application.clock.now()
     try:
         mapping = config.mapping(began)
-        described = "no mapping" if mapping is None else f"a mapping with {len(mapping.sources)} sources"
+        described = "no mapping" if mapping is None else f"a mapping (sources: {len(mapping.sources)})"
         if config.has_table(began):
             try:
                 config.content_id(f"check-{uuid.uuid4()}", began)

@@ -9,7 +9,7 @@ import pytest
 
 from completion_sync_cli import config_source
 from sandbox.pipeline.emulator import PROGRAM
-from tests.cli.conftest import ROOT, Deployed, invoke
+from tests.cli.conftest import ROOT, Deployed, Outcome, invoke
 from tests.cli.test_check import variable
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "content.csv").write_bytes(TABLE)
     (tmp_path / "mapping.json").write_text(json.dumps(MAPPING))
     return tmp_path
+
+
+def changes(outcome: Outcome) -> dict[str, str]:
+    """Return what the command says it does to each file, by name."""
+    words = [line.split() for line in outcome.err.splitlines()]
+    return {found[1].rpartition("/")[2]: found[0] for found in words if len(found) == 2 and "/" in found[1]}
 
 
 def test_valid_files_are_valid_without_any_stack(files: Path) -> None:
@@ -107,7 +113,8 @@ class TestOnAStack:
 
     def test_push_uploads_what_differs_and_only_with_yes(self, deployed: Deployed, files: Path) -> None:
         dry = invoke("config", "push", files, "--json")
-        assert (dry.status, dry.document["files"]) == (0, {"content.csv": "new", "mapping.json": "new"})
+        assert (dry.status, dry.document) == (0, {"valid": True, "problems": []})
+        assert changes(dry) == {"content.csv": "new", "mapping.json": "new"}
         assert self.objects(deployed) == {}
 
         invoke("config", "push", files, "--yes")
@@ -118,7 +125,7 @@ class TestOnAStack:
         (files / "content.csv").write_bytes(TABLE + b"c,d\n")
         again = invoke("config", "push", files, "--yes", "--json")
 
-        assert again.document["files"] == {"content.csv": "replaced", "mapping.json": "unchanged"}
+        assert changes(again) == {"content.csv": "replaced", "mapping.json": "unchanged"}
         assert self.objects(deployed)["p/content.csv"] == TABLE + b"c,d\n"
 
     def test_push_refuses_what_is_invalid(self, deployed: Deployed, files: Path) -> None:
@@ -149,15 +156,14 @@ class TestOnAStack:
     def test_pull_fetches_and_keeps_what_differs(self, deployed: Deployed, files: Path, tmp_path: Path) -> None:
         invoke("config", "push", files, "--yes")
         target = tmp_path / "new" / "folder"
-        assert invoke("config", "pull", target, "--json").document["files"] == {
-            "content.csv": "new",
-            "mapping.json": "new",
-        }
+        pulled = invoke("config", "pull", target, "--json")
+        assert pulled.document == {"valid": True, "problems": []}
+        assert changes(pulled) == {"content.csv": "new", "mapping.json": "new"}
         assert (target / "content.csv").read_bytes() == TABLE
         (target / "content.csv").write_text("code,contentId\n")
 
         kept = invoke("config", "pull", target, "--json")
-        assert (kept.status, kept.document["files"]["content.csv"]) == (1, "differs")
+        assert (kept.status, changes(kept)["content.csv"]) == (1, "differs")
         assert (target / "content.csv").read_text() == "code,contentId\n"
         assert invoke("config", "pull", target, "--yes").status == 0
         assert (target / "content.csv").read_bytes() == TABLE

@@ -213,7 +213,7 @@ MAPPING = json.dumps({"version": 1, "sources": [{"name": "x", "userRef": "a", "c
 @pytest.mark.parametrize(
     ("files", "status", "detail"),
     [
-        ({"mapping_json": MAPPING}, "ok", "a mapping with 1 sources"),
+        ({"mapping_json": MAPPING}, "ok", "a mapping (sources: 1)"),
         ({"content_csv": "code,contentId\na,b\n"}, "ok", "no mapping, a content table"),
         ({"mapping_json": "{"}, "failed", "mapping.json: line 1"),
         ({"content_csv": "code\n"}, "failed", "content.csv: line 1"),
