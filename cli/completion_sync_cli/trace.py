@@ -214,6 +214,6 @@ def _letter_events(scan: Any, source: str, is_wanted: Callable[[Letter, dict[str
 
 def _row(event: Event) -> list[str]:
     known = event.document()
-    names = ("reason", "status", "contentId", "detail", "messageId", "receiveCount")
+    names = ("reason", "status", "contentId", "detail", "receiveCount", "messageId")
     details = ", ".join(f"{name} {known[name]}" for name in names if name in known)
     return [known["time"], event.source, event.outcome, details]
