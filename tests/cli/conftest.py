@@ -131,7 +131,7 @@ class World:
         operator.clock = self.clock
         secrets = FakeSecretsManager(json.dumps(secret_of(self.thrive)) if self.thrive else None)
         operator.aws = SimpleNamespace(  # type: ignore[assignment]
-            sqs=self.sqs, secrets=secrets, logs=self.logs, client=lambda _service: self
+            region="", sqs=self.sqs, secrets=secrets, logs=self.logs, client=lambda _service: self
         )
         url = {"THRIVE_BASE_URL": self.thrive.url} if self.thrive else {}
         operator.settings = Settings.from_env({"THRIVE_SECRET_ID": "thrive", **url})
