@@ -32,7 +32,7 @@ def is_denied(error: Exception) -> bool:
     return code_of(error) in _DENIED
 
 
-def is_hopeless(error: Exception) -> bool:
+def is_fatal(error: Exception) -> bool:
     """Return whether every call must fail: the session has expired, or AWS does not know the credentials."""
     return code_of(error) in _EXPIRED | _BAD_KEYS
 

@@ -10,11 +10,11 @@ import click
 
 from . import checkpoint as checkpoints
 from .backlog import Backlog
-from .errors import OK, WRONG, CommandError
+from .errors import OK, WRONG
+from .formats import count, duration, number
 from .history import examined_history, history_options
-from .humane import count, duration, number
 from .options import common, pass_operator, rate, yes
-from .sending import Outgoing, Pace, Sender
+from .sending import Outgoing, Pace, Sender, SqsUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,10 +110,7 @@ class Backfill:
         output.say(f"{text}, or longer if the queue drains more slowly.")
 
     def run(self, sender: Sender, backlog: Backlog) -> None:
-        """Send what is left.
-
-        :raises CommandError: SQS did not take messages for minutes.
-        """
+        """Send what is left, until SQS has not taken messages for minutes."""
         with self._operator.output.progress("sending", self._left) as bar:
 
             def show(note: str) -> None:
@@ -129,6 +126,8 @@ class Backfill:
                     show(f"{number(self._sent)} sent")
                 else:
                     self._progress = replace(self._progress, row=self._examination.rows)
+            except SqsUnavailableError as error:
+                self._operator.output.warn(str(error))
             finally:
                 self._notes.save(self._progress, now=True)
 
@@ -169,8 +168,7 @@ class Backfill:
         for receipt in receipts:
             row = self._rows.pop(receipt.key)
             if receipt.is_temporary:
-                text = f"SQS does not take messages ({receipt.error}) and did not for minutes."
-                raise CommandError(text, "The same command goes on where this one stopped.", status=WRONG)
+                raise SqsUnavailableError(receipt.error)
             if receipt.message_id is None:
                 self._refused += 1
                 self._rejects.add(row.line, "refused by SQS", receipt.error or "", row.raw)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .humane import duration, number
+from .formats import duration, number
 from .queue_pass import depth
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from botocore.exceptions import ClientError, HTTPClientError
 
-from .aws_errors import POLICY, code_of, is_denied, is_hopeless
+from .aws_errors import POLICY, code_of, is_denied, is_fatal
 from .checks import alarms, config, delivery, function, queues
 from .checks.facts import STATUSES, Check, Facts, Status
 from .errors import OK, WRONG
-from .humane import count
+from .formats import count
 from .options import common, pass_operator, yes
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bo
     found = []
     asked = {"webhooks": webhooks, "write": write and confirmed}
     event = {"completionSync": "check", **{name: True for name, is_asked in asked.items() if is_asked}}
-    for check in chain(_outside(facts), _carried_out("function-check", _inside(facts, event))):
+    for check in chain(_outside(facts), _run("function-check", _inside(facts, event))):
         found.append(check)
         operator.output.status(check.status, check.name, check.detail, check.remedy)
     if write and not confirmed:
@@ -64,15 +64,15 @@ def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bo
 def _outside(facts: Facts) -> Iterator[Check]:
     for module in (function, queues, delivery, alarms, config):
         for check in module.CHECKS:
-            yield from _carried_out(check.__name__.replace("_", "-"), check(facts))
+            yield from _run(check.__name__.replace("_", "-"), check(facts))
 
 
-def _carried_out(name: str, checks: Iterator[Check]) -> Iterator[Check]:
-    """Yield the results of a check. What the operator may not look at is skipped; what is not there has failed."""
+def _run(name: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """Yield the results of one check. What the operator may not look at is skipped; what is not there has failed."""
     try:
         yield from checks
     except ClientError as error:
-        if is_hopeless(error):
+        if is_fatal(error):
             raise
         if is_denied(error):
             yield Check(name, "skipped", f"AWS denied you {error.operation_name}", POLICY)

@@ -16,7 +16,7 @@ from completion_sync.errors import ConfigError, InvalidMessageError
 from .config_source import Store
 from .errors import OK, WRONG, CommandError
 from .examples import run_examples
-from .humane import count
+from .formats import count
 from .options import common, pass_operator, yes
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import click
 
 from .context import Operator
 from .errors import OK, WRONG, CommandError
-from .humane import ago, count, iso, number
+from .formats import ago, count, iso, number
 from .options import common, pass_operator, yes
 from .reading import scanning
 from .selection import Selection, selectors, undelivered_option

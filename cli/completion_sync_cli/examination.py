@@ -169,7 +169,7 @@ class Examination:
         return sum(chunk.count(VALID) for chunk in iter(lambda: self._verdicts.read(1 << 20), b""))
 
     def valid_rows(self) -> Iterator[tuple[int, Row]]:
-        """Yield the valid rows with their numbers (from 1), read anew.
+        """Read the source again and yield the valid rows with their numbers (from 1).
 
         :raises CommandError: the file has changed meanwhile.
         """

@@ -11,7 +11,7 @@ import click
 from . import sources
 from .config_source import StackConfig
 from .examination import Judge, Rejects, examined
-from .humane import count, number
+from .formats import count, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from completion_sync.completion import Completion, Unresolved
 from completion_sync.errors import InvalidMessageError
 from completion_sync.events import is_eventbridge_event, read_body, read_eventbridge_event
 
-from .humane import from_milliseconds, iso
+from .formats import from_milliseconds, iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What a resource policy lets an AWS service do. Only as much of IAM's language as such policies use."""
+"""What a resource policy lets an AWS service do: as much of IAM's language as queue, topic and key policies use."""
 
 from __future__ import annotations
 

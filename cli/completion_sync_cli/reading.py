@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .config_source import StackConfig
-from .humane import number
+from .formats import number
 from .letters import Reader
 from .queue_pass import MAX_LETTERS, QueuePass
 

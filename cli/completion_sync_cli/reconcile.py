@@ -15,10 +15,10 @@ from .backfill import ATTEMPTS, shape_of
 from .backlog import Backlog
 from .comparison import AMBIGUOUS, MISSING, PRESENT, Comparison
 from .errors import OK, WRONG
+from .formats import count, number
 from .history import examined_history, history_options
-from .humane import count, number
 from .options import common, pass_operator, rate, yes
-from .sending import Pace, Sender
+from .sending import Pace, Sender, SqsUnavailableError
 from .tenant import Tenant
 
 if TYPE_CHECKING:
@@ -196,7 +196,11 @@ def _resend(
             backlog.wait(len(batch), lambda note: bar.update(sent, note))  # noqa: B023 - called before the next round
             if operator.stop.requested:
                 break
-            sent += sum(receipt.message_id is not None for receipt in sender.send(batch))
+            receipts = sender.send(batch)
+            sent += sum(receipt.message_id is not None for receipt in receipts)
             bar.update(sent, f"{number(sent)} sent")
+            if unavailable := next((receipt for receipt in receipts if receipt.is_temporary), None):
+                operator.output.warn(f"{SqsUnavailableError(unavailable.error)} Run the command again.")
+                break
     operator.output.say(f"{count(sent, 'missing row')} sent.", "green")
     return sent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import OK, WRONG
-from .humane import count, duration
+from .formats import count, duration
 from .options import common, pass_operator, rate, yes
 from .reading import scanning
 from .selection import Selection, selectors

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .humane import moment
+from .formats import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

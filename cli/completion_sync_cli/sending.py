@@ -74,6 +74,13 @@ class Receipt:
     is_temporary: bool = False
 
 
+class SqsUnavailableError(Exception):
+    """SQS has not taken a message, although it was tried for minutes."""
+
+    def __init__(self, code: str | None) -> None:
+        super().__init__(f"SQS does not take messages ({code}), and has not for minutes.")
+
+
 class Sender:
     """Sends to one queue."""
 

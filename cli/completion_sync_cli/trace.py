@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from botocore.exceptions import ClientError
 
-from .aws_errors import explain, is_hopeless
+from .aws_errors import explain, is_fatal
 from .errors import OK, WRONG, CommandError
-from .humane import count, iso
+from .formats import count, iso
 from .insights import Log
 from .interrupts import InterruptingClock
 from .options import common, pass_operator
@@ -129,7 +129,7 @@ class Trace:
         except CommandError as error:
             problem = error
         except ClientError as error:
-            if is_hopeless(error):
+            if is_fatal(error):
                 raise
             problem = explain(error)
         else:

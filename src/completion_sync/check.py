@@ -161,7 +161,7 @@ def _webhook_token(application: Application, deadline: Deadline) -> Check:
 
 
 def _write(application: Application, deadline: Deadline) -> Check:
-    """Send an empty completion: whoever may write is told that it is invalid."""
+    """Send an empty completion: to a client that may write, Thrive answers that it is invalid."""
     name = "function-write-scope"
     try:
         found = application.completions.call(COMPLETIONS_PATH, deadline, b"{}")

@@ -326,8 +326,9 @@ def test_a_long_outage_of_sqs_ends_the_run_which_can_be_continued(world: World, 
             raise client_error("ServiceUnavailable", 503)
 
     world.sqs.before = fail
-    outcome = world.run("backfill", file, "--yes")
-    assert outcome.status == 1
+    outcome = world.run("backfill", file, "--yes", "--json")
+    assert (outcome.status, outcome.document["sent"]) == (1, 20)
+    assert "ServiceUnavailable" in outcome.err
     assert "goes on where this one stopped" in outcome.err
     world.sqs.before = lambda *_: None
     again = world.run("backfill", file, "--yes", "--json")

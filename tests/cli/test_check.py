@@ -28,7 +28,7 @@ _clients: dict[str, Any] = {}
 
 
 class Function:
-    """Lambda's client for invocations: answers as the function does, or as told."""
+    """Lambda's client for invocations: answers with ``payload``, or fails."""
 
     def __init__(self, payload: object = None, *, error: str | None = None, raises: Exception | None = None) -> None:
         self.payload = {"checks": []} if payload is None else payload

@@ -75,7 +75,7 @@ def wait(condition: Callable[[], object]) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s"
         time.sleep(0.05)
 
 

@@ -14,7 +14,7 @@ import pytest
 from completion_sync_cli import main, output
 from completion_sync_cli.aws_errors import explain
 from completion_sync_cli.context import Operator
-from completion_sync_cli.humane import ago, duration, moment
+from completion_sync_cli.formats import ago, duration, moment
 from sandbox.pipeline.emulator import PROGRAM
 from tests.cli.conftest import ROOT, Deployed, World, completion, invoke, process
 from tests.support.fakes import client_error
@@ -217,7 +217,7 @@ def test_a_stack_that_is_not_there_or_not_ours_is_explained(deploy: Callable[...
         (86_405, "1 d"),
     ],
 )
-def test_durations_are_humane(seconds: float, text: str) -> None:
+def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 

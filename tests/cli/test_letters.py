@@ -476,7 +476,7 @@ def test_undelivered_events_go_to_a_fifo_queue_in_the_rules_group() -> None:
 
 
 @pytest.mark.parametrize("expired", ["ExpiredToken", "ExpiredTokenException"])
-def test_an_expired_session_is_told_as_such(world: World, expired: str) -> None:
+def test_an_expired_session_is_explained(world: World, expired: str) -> None:
     def expire(operation: str, _request: dict[str, Any]) -> None:
         if operation == "ReceiveMessage":
             raise client_error(expired, 400, operation)

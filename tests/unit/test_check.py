@@ -27,7 +27,7 @@ REFUSED = client_error("AWS.SimpleQueueService.BatchEntryIdsNotDistinct", 400, "
 
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn) -> Callable[..., dict[str, dict[str, str]]]:
-    """Return what checks a function, well configured unless told otherwise, and returns the checks by name."""
+    """Return what checks a function, well configured by default, and returns the checks by name."""
 
     def run(
         event: dict[str, Any] | None = None, prepare: Callable[[Function], None] = lambda _: None, **more: Any
@@ -183,7 +183,7 @@ def test_a_missing_dead_letter_queue_is_a_warning(check: Any) -> None:
     assert check(DEAD_LETTER_QUEUE_URL="")["dead-letters"]["status"] == "warning"
 
 
-def test_a_changed_secret_is_read_anew(check: Any, thrive: ContractedStandIn) -> None:
+def test_a_changed_secret_is_read_again(check: Any, thrive: ContractedStandIn) -> None:
     """The check does not answer from a cache that a later message would still use."""
 
     def change(function: Function) -> None:

@@ -1,10 +1,10 @@
-"""Whether anybody would be told."""
+"""The alarms, and who hears of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..humane import count
+from ..formats import count
 from ..policies import Policy
 from .facts import Check, Facts, ok_or
 
@@ -48,7 +48,7 @@ def topic(facts: Facts) -> Iterator[Check]:
     if found and not confirmed:
         problem = ["nobody has confirmed a subscription: look for AWS's e-mail"]
     else:
-        problem = [] if confirmed else ["it has no subscriber: nobody is told of an alarm"]
+        problem = [] if confirmed else ["it has no subscriber: nobody hears of an alarm"]
     subscribe = f"aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint you@example.com"
     yield ok_or("warning", "alarm-topic", count(len(confirmed), "subscriber"), problem, subscribe)
     context = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ..humane import count, duration, number
+from ..formats import count, duration, number
 from ..policies import Policy
 from .facts import Check, Facts, Status, ok_or
 
