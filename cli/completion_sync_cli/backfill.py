@@ -96,6 +96,7 @@ class Backfill:
         self._progress: Progress = notes.load(examination.digest, self._queue.arn)
         self._began = operator.clock.now().monotonic
         self._left = examination.valid_after(self._progress.row)
+        self._sending_since = self._began
         self._sent = self._refused = 0
         # What is on its way to SQS.
         self._rows: dict[str, Row] = {}
@@ -111,6 +112,7 @@ class Backfill:
 
     def run(self, sender: Sender, backlog: Backlog) -> None:
         """Send what is left, until SQS has not taken messages for minutes."""
+        self._sending_since = self._operator.clock.now().monotonic
         with self._operator.output.progress("sending", self._left) as bar:
 
             def show(note: str) -> None:
@@ -123,13 +125,17 @@ class Backfill:
                         break
                     self._settle(sender.send(batch))
                     self._notes.save(self._progress)
-                    show(f"{number(self._sent)} sent")
+                    show(self._speed())
                 else:
                     self._progress = replace(self._progress, row=self._examination.rows)
             except SqsUnavailableError as error:
                 self._operator.output.warn(str(error))
             finally:
                 self._notes.save(self._progress, now=True)
+
+    def _speed(self) -> str:
+        seconds = self._operator.clock.now().monotonic - self._sending_since
+        return f"{number(self._sent)} sent, {self._sent / max(seconds, 1):.0f} a second"
 
     def report(self, *, confirmed: bool) -> int:
         """Say what was done and what to do next; return the exit status."""

@@ -198,6 +198,7 @@ def examined(
                         raise KeyboardInterrupt
                 result.rows += 1
                 verdicts.write(_verdict(row, judge, seen, rejects, result))
+            bar.update(content.position, f"{result.rows:,} rows")
             result.digest = content.digest()
         # The database of what has been seen is gone from the disk before the hours that sending takes.
         yield result

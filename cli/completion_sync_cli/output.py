@@ -78,7 +78,7 @@ class Output:
     def progress(self, what: str, total: float | None) -> Iterator[Bar]:
         """Show a progress bar on standard error if that is a terminal, and otherwise a line every minute."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        more = (TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+        more = (TextColumn("{task.fields[note]}"), TimeRemainingColumn(), TextColumn("left"))
         with Progress(*columns, *more, console=self.err, transient=True, disable=not self.err.is_interactive) as bar:
             yield Bar(bar, what, total, None if self.err.is_interactive else self.say)
 

@@ -86,10 +86,11 @@ def find_stack(aws: Aws, name: str) -> Stack:
         where = f"in {aws.region}" if aws.region else "in this Region"
         raise CommandError(f"There is no stack {name} {where}.", _suggestion(aws, name)) from None
     outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", [])}
-    if _MARK not in outputs and found["StackStatus"].endswith("_COMPLETE"):
+    if _MARK not in outputs and found["StackStatus"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
         raise CommandError(f"The stack {name} is another application's.", _suggestion(aws, name))
     if _MARK not in outputs:
-        raise CommandError(f"The stack {name} is {found['StackStatus']} and has no outputs yet.", "Deploy it first.")
+        remedy = "Wait until it is deployed. If that failed, look at the stack's events, and deploy again."
+        raise CommandError(f"The stack {name} is {found['StackStatus']} and has no outputs.", remedy)
     listed = aws.cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     return Stack(
         name=found["StackName"],
