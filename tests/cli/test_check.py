@@ -124,9 +124,12 @@ def rule(operation: str) -> Callable[[Deployed], None]:
             events.delete_rule(Name=name)
         elif operation == "disable":
             events.disable_rule(Name=name)
+        elif operation == "pattern":
+            events.put_rule(Name=name, EventPattern='{"source": ["another"]}')
         else:
             [target] = events.list_targets_by_rule(Rule=name)["Targets"]
-            target.pop("DeadLetterConfig")
+            if operation == "no dead letters":
+                target.pop("DeadLetterConfig")
             events.put_targets(
                 Rule=name, Targets=[target | ({"InputPath": "$.detail"} if operation == "input" else {})]
             )
@@ -155,6 +158,12 @@ def key_policy(deployed: Deployed) -> None:
     deployed.client("kms").put_key_policy(
         KeyId=deployed.outputs["EncryptionKeyArn"], PolicyName="default", Policy=policy
     )
+
+
+def aws_key(deployed: Deployed) -> None:
+    """Encrypt all queues with the key that AWS manages for SQS."""
+    for queue in ("Source", "DeadLetter", "Undelivered"):
+        attribute(queue, KmsMasterKeyId="alias/aws/sqs")(deployed)
 
 
 OPEN = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
@@ -188,7 +197,15 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
     "rule deleted": (rule("delete"), "event-rule", "failed", {}),
     "rule without dead letters": (rule("no dead letters"), "event-rule", "failed", {}),
     "rule changes the event": (rule("input"), "event-rule", "failed", {}),
-    "AWS's own SQS key": (attribute("Source", KmsMasterKeyId="alias/aws/sqs"), "encryption-key", "failed", {}),
+    "rule with another pattern": (rule("pattern"), "event-rule", "failed", {}),
+    "AWS's own SQS key": (aws_key, "encryption-key", "failed", {}),
+    "queues with different keys": (attribute("Source", KmsMasterKeyId="alias/x"), "encryption-key", "failed", {}),
+    "messages filtered": (
+        lambda deployed: enable(deployed, FilterCriteria={"Filters": [{"Pattern": "{}"}]}),
+        "event-source-settings",
+        "failed",
+        {},
+    ),
     "key policy": (key_policy, "encryption-key", "failed", {"KmsKeyArn": "create"}),
     "key disabled": (
         call("kms", "disable_key", KeyId="$EncryptionKeyArn"),
@@ -296,10 +313,14 @@ def test_a_topic_that_is_not_admitted_or_not_subscribed_is_found(deploy: Callabl
 
     sns = deployed.client("sns")
     [subscription] = sns.list_subscriptions_by_topic(TopicArn=sns_topic)["Subscriptions"]
-    sns.set_subscription_attributes(
-        SubscriptionArn=subscription["SubscriptionArn"], AttributeName="RawMessageDelivery", AttributeValue="true"
-    )
-    assert "raw delivery" in found(check())["topic-subscription"]["detail"]
+    for name, value, detail in (
+        ("RawMessageDelivery", "true", "raw delivery"),
+        ("FilterPolicy", '{"a": ["b"]}', "filter policy"),
+    ):
+        sns.set_subscription_attributes(
+            SubscriptionArn=subscription["SubscriptionArn"], AttributeName=name, AttributeValue=value
+        )
+        assert detail in found(check())["topic-subscription"]["detail"]
     sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
     assert "not subscribed" in found(check())["topic-subscription"]["detail"]
 

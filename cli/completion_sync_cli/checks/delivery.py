@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from ..aws_errors import code_of
 from ..policies import Policy
@@ -27,6 +28,7 @@ def rule(facts: Facts) -> Iterator[Check]:
         return
     problems = [] if found["State"].startswith("ENABLED") else [f"it is {found['State']}: events are lost"]
     goals = {facts.stack.source.arn, facts.stack.outputs["FunctionAliasArn"]}
+    problems += _pattern(facts, found)
     targets = [target for target in found["Targets"] if target["Arn"] in goals]
     if not targets:
         problems.append("it leads neither to the source queue nor to the function")
@@ -37,6 +39,15 @@ def rule(facts: Facts) -> Iterator[Check]:
             problems.append("it changes the event on its way (Input…)")
     good = f"{found['Name']} on {found.get('EventBusName', 'default')}"
     yield ok_or("failed", "event-rule", good, problems, _DEPLOY)
+
+
+def _pattern(facts: Facts, found: dict[str, Any]) -> list[str]:
+    """Compare the rule's pattern with the stack's parameters."""
+    wanted = {
+        name: [item.strip() for item in facts.stack.parameters.get(parameter, "").split(",")]
+        for name, parameter in (("source", "EventSources"), ("detail-type", "EventDetailTypes"))
+    }
+    return [] if json.loads(found.get("EventPattern", "{}")) == wanted else ["its pattern is not that of the stack"]
 
 
 def rule_is_admitted(facts: Facts) -> Iterator[Check]:
@@ -84,6 +95,8 @@ def topic(facts: Facts) -> Iterator[Check]:
         problems.append("the subscription is not confirmed")
     if found.get("RawMessageDelivery") == "true":
         problems.append("raw delivery loses messages with more than ten attributes")
+    if found.get("FilterPolicy"):
+        problems.append("it has a filter policy: SNS drops what does not match")
     if found and facts.stack.undelivered.arn not in found.get("RedrivePolicy", ""):
         problems.append("what SNS cannot deliver is lost: the subscription has no dead-letter queue")
     yield ok_or("failed", "topic-subscription", arn, problems, _DEPLOY)

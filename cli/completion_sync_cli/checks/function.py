@@ -85,6 +85,8 @@ def event_source(facts: Facts) -> Iterator[Check]:
         problems.append("without ReportBatchItemFailures, deferred messages are deleted")
     if "MaximumConcurrency" not in mapping.get("ScalingConfig", {}):
         problems.append("without MaximumConcurrency, nothing bounds the requests to Thrive")
+    if mapping.get("FilterCriteria", {}).get("Filters"):
+        problems.append("it has a filter: Lambda deletes the messages that do not match")
     yield ok_or("failed", "event-source-settings", "failures are reported one by one", problems, _DEPLOY)
 
 

@@ -82,12 +82,20 @@ def policies(facts: Facts) -> Iterator[Check]:
 def encryption(facts: Facts) -> Iterator[Check]:
     """Check that the services that use the queues are admitted to the key, if it is the customer's own."""
     name = "encryption-key"
-    key = facts.queue(facts.stack.source).get("KmsMasterKeyId", "")
+    stack = facts.stack
+    keys = {
+        facts.queue(queue).get("KmsMasterKeyId", "") for queue in (stack.source, stack.dead_letters, stack.undelivered)
+    }
+    if len(keys) > 1:
+        detail = f"the three queues have different keys: {', '.join(sorted(key or 'AWS owned' for key in keys))}"
+        yield Check(name, "failed", detail, _DEPLOY)
+        return
+    [key] = keys
     if not key:
         yield Check(name, "ok", "AWS's own key encrypts the queues")
         return
     if key.endswith("alias/aws/sqs"):
-        detail = "alias/aws/sqs encrypts the queue: its policy admits neither EventBridge nor SNS"
+        detail = "alias/aws/sqs encrypts the queues: its policy admits neither EventBridge nor SNS"
         yield Check(name, "failed", detail, "Deploy with KmsKeyArn=create, with a key of your own, or without.")
         return
     kms = facts.aws.client("kms")
