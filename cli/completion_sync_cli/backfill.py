@@ -106,6 +106,9 @@ class Backfill:
         output, skipped = self._operator.output, self._examination.valid - self._left
         if skipped:
             output.say(f"{count(skipped, 'row')} sent by earlier runs ({self._notes.name}).")
+        if not self._left:
+            output.say("Nothing is left to send.")
+            return
         verb = "to send" if confirmed else "would be sent"
         text = f"{count(self._left, 'row')} {verb} at {rate:g} a second: {duration(self._left / rate)}"
         output.say(f"{text}, or longer if the queue drains more slowly.")

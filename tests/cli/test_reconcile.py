@@ -14,6 +14,7 @@ from sandbox.thrive_api import Fault
 from sandbox.thrive_api.ledger import Key
 from tests.cli.conftest import World, completion
 from tests.cli.test_backfill import write
+from tests.support.fakes import client_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,6 +198,23 @@ def test_missing_rows_are_sent_again_only_with_yes(world: World, tmp_path: Path)
     assert outcome.document["missing"] == 2
     assert [json.loads(message.body) for message in world.source.messages] == [rows[0], rows[2]]
     assert len({message.group for message in world.source.messages}) == 1
+
+
+def test_resending_ends_when_sqs_stays_away(world: World, tmp_path: Path) -> None:
+    calls = []
+
+    def fail(operation: str, request: dict[str, Any]) -> None:
+        if operation == "SendMessageBatch":
+            calls.append({entry["MessageBody"] for entry in request["Entries"]})
+            raise client_error("ServiceUnavailable", 503)
+
+    world.sqs.before = fail
+    file = write(tmp_path / "h.jsonl", [completion(number) for number in range(30)])
+    outcome = world.run("reconcile", file, "--resend", "--yes", "--json")
+
+    assert (outcome.status, outcome.document["missing"]) == (1, 30)
+    assert all(bodies == calls[0] for bodies in calls)
+    assert "Run the command again" in outcome.err
 
 
 def test_an_interruption_changes_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
