@@ -58,10 +58,10 @@ def rejects(file: Path) -> list[tuple[str, str]]:
         ("a.csv", b"contentId,userId,completedAt\nc,u,2024-01-01T00:00:00Z\n"),
         ("a.csv", b"\xef\xbb\xbfuserId;completedAt;contentId;\r\nu;2024-01-01T00:00:00Z;c;\r\n\r\n"),
         ("a.tsv", b"userId\tuserRef\tcompletedAt\tcontentId\nu\t\t2024-01-01T00:00:00Z\tc\n"),
-        ("a.csv.gz", gzip.compress(b"userId,contentId,completedAt\nu,c,2024-01-01T00:00:00Z")),
+        ("a.csv.gz", gzip.compress(b"userId,contentId,completedAt\nu,c,2024-01-01T00:00:00Z", mtime=0)),
         ("a.jsonl", b'\n{"userId":"u","contentId":"c","completedAt":"2024-01-01T00:00:00Z"}\n\n'),
         ("a.data", b' {"userId":"u","contentId":"c","completedAt":"2024-01-01T00:00:00Z"}'),
-        ("a.data.gz", gzip.compress(b'{"userId":"u","contentId":"c","completedAt":"2024-01-01T00:00:00Z"}\n')),
+        ("a.data.gz", gzip.compress(b'{"userId":"u","contentId":"c","completedAt":"2024-01-01T00:00:00Z"}\n', mtime=0)),
     ],
 )
 def test_every_format_is_read(world: World, tmp_path: Path, name: str, content: bytes) -> None:
@@ -120,7 +120,7 @@ def test_bad_rows_are_named_by_line_and_reason_and_harm_no_other(world: World, t
     [
         (b"", "empty"),
         (b"a,a\n1,2\n", "a occurs twice"),
-        (gzip.compress(b"a,b\n1,2\n" * 1000)[:-20], "cannot be read to its end"),
+        (gzip.compress(b"a,b\n1,2\n" * 1000, mtime=0)[:-20], "cannot be read to its end"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(world: World, tmp_path: Path, content: bytes, message: str) -> None:
@@ -422,7 +422,7 @@ class TestOnAStack:
         deployed = deploy()
         deployed.emulator.put(f"/{deployed.name}")
         lines = "".join(f"{json.dumps(row)}\n" for row in ROWS)
-        deployed.emulator.put(f"/{deployed.name}/h.jsonl.gz", gzip.compress(lines.encode()))
+        deployed.emulator.put(f"/{deployed.name}/h.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
         bucket = f"s3://{deployed.name}"
         options = ["--checkpoint", f"{bucket}/progress", "--rate", "1000", "--yes", "--json"]
 
