@@ -101,12 +101,17 @@ class Recording(logging.Handler):
 def recording() -> Iterator[Recording]:
     """Record standard output, standard error and all logging, with the root logger at DEBUG."""
     record, root = Recording(), logging.getLogger()
-    level = root.level
+    # Powertools' own logger does not propagate to the root logger.
+    loggers = [root, logging.getLogger("aws_lambda_powertools")]
+    level, handlers = root.level, [logger.handlers for logger in loggers]
     with contextlib.redirect_stdout(record.out), contextlib.redirect_stderr(record.err):
         root.setLevel(logging.DEBUG)
-        root.addHandler(record)
+        for logger in loggers:
+            # Replaced, not added: pytest's own handlers would keep the logs of thousands of cases.
+            logger.handlers = [record]
         try:
             yield record
         finally:
-            root.removeHandler(record)
+            for logger, kept in zip(loggers, handlers, strict=True):
+                logger.handlers = kept
             root.setLevel(level)
