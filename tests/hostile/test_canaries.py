@@ -27,40 +27,12 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError, Par
 from hypothesis import given
 from hypothesis import strategies as st
 
-from completion_sync import handler
-from completion_sync.authorization import Authorizer
-from completion_sync.completion import Completion
-from completion_sync.credentials import Credentials
-from completion_sync.errors import EventNotRecordedError
-from completion_sync.observability import Telemetry
-from completion_sync.queues import Queues
-from completion_sync.retry import Backoff
-from completion_sync.sync import CompletionSync
-from completion_sync.tokens import TokenCache
-from completion_sync.transport import Transport
+from completion_sync.errors import EventNotRecordedError, InvalidMessageError
 from tests.hostile import shapes
 from tests.hostile.world import CREATED, World, cases, recorded, world
-from tests.support.canaries import (
-    CANARIES,
-    CLIENT_ID,
-    EMAIL,
-    LEARNER,
-    NAME,
-    NEW_SECRET,
-    SECRET,
-    TENANT,
-    TOKENS,
-    everything_about,
-    found,
-    secret_text,
-)
-from tests.support.fakes import (
-    client_error,
-    completion_fields,
-    eventbridge_event,
-    sqs_event,
-    sqs_record,
-)
+from tests.support import canaries
+from tests.support.canaries import CANARIES, EMAIL, NAME, SECRET, TENANT, TOKENS, found, secret_text
+from tests.support.fakes import client_error, completion_fields, eventbridge_event, sqs_event, sqs_record
 from tests.support.sockets import answer, close, head, reset, response, say
 from tests.support.sqs import fail_with
 
@@ -102,7 +74,7 @@ def surfaces(it: World, seen: Seen) -> dict[str, str]:
     return {
         "output": seen.recording.text(),
         "answer": repr(seen.answer),
-        "error": everything_about(seen.error),
+        "error": canaries.everything_about(seen.error),
         "details of dead letters": "\n".join(details),
         "calls to SQS": "\n".join(calls),
         "reads of the secret": repr(it.function.secrets.requests),
@@ -152,30 +124,31 @@ def test_every_form_of_every_canary_is_found() -> None:
     assert found("") == found("a canary") == set()
 
 
-PLANTED: dict[str, tuple[dict[str, Any], Any, str, Any]] = {
-    "output": (BATCH, Telemetry, "message", lambda *_: sys.stdout.write(quote_plus(SECRET) + "\n")),
-    "output, by standard error": (BATCH, Telemetry, "message", lambda *_: sys.stderr.write(SECRET)),
-    "output, by a log line": (BATCH, Telemetry, "message", lambda self, *_: self._logger.warning("x %s", SECRET)),
-    "output, by a library at DEBUG": (BATCH, Telemetry, "message", lambda *_: logging.getLogger("any").debug(SECRET)),
-    "output, by a field": (BATCH, Telemetry, "message", lambda self, *_: self._logger.info("x", extra={"h": SECRET})),
-    "answer": (DIRECT, handler, "_record_event", lambda *_: {"outcome": "created", "statementId": SECRET}),
-    "error": (DIRECT, handler, "_record_event", mock.Mock(side_effect=EventNotRecordedError(SECRET))),
-    "details of dead letters": (
-        BATCH,
-        Completion,
-        "parse",
-        mock.Mock(side_effect=handler.events.InvalidMessageError(SECRET)),
-    ),
-    "requests to Thrive": (DIRECT, Completion, "to_json", lambda _: json.dumps({"userId": SECRET}).encode()),
+def _in_log(method: str, *arguments: Any, **options: Any) -> Any:
+    return lambda self, *_: getattr(self._logger, method)(*arguments, **options)
+
+
+_LOG = "observability.Telemetry.message"
+# Where it is planted, in place of which function, and what is done there instead.
+PLANTED: dict[str, tuple[str, Any]] = {
+    "output: standard output": (_LOG, lambda *_: sys.stdout.write(f"{quote_plus(SECRET)}\n")),
+    "output: standard error": (_LOG, lambda *_: sys.stderr.write(SECRET)),
+    "output: an argument": (_LOG, _in_log("warning", "x %s", SECRET)),
+    "output: a field": (_LOG, _in_log("info", "x", extra={"h": [SECRET]})),
+    "output: a library": (_LOG, lambda *_: logging.getLogger("any").debug(SECRET)),
+    "answer": ("handler._record_event", lambda *_: {"outcome": "created", "statementId": SECRET}),
+    "error": ("handler._record_event", mock.Mock(side_effect=EventNotRecordedError(SECRET))),
+    "details of dead letters": ("completion.Completion.parse", mock.Mock(side_effect=InvalidMessageError(SECRET))),
+    "requests to Thrive": ("completion.Completion.to_json", lambda _: json.dumps({"userId": SECRET}).encode()),
 }
 
 
 @pytest.mark.parametrize("place", PLANTED)
 def test_the_search_finds_a_planted_leak(place: str) -> None:
-    """A deliberate leak is found in its place, and under its name."""
-    event, owner, name, careless = PLANTED[place]
-    with world(secret=secret_text(), token=token(1)) as it, mock.patch.object(owner, name, careless):
-        assert "secret" in leaks(it, event)[place.partition(",")[0]]
+    """A deliberate leak is found in its place and under its name."""
+    name, careless = PLANTED[place]
+    with world(secret=secret_text(), token=token(1)) as it, mock.patch(f"completion_sync.{name}", careless):
+        assert "secret" in leaks(it, DIRECT)[place.partition(":")[0]]
 
 
 # --- Every answer -------------------------------------------------------------------------------------------------
@@ -189,56 +162,31 @@ def token(number: int) -> Behaviour:
 def quoting(status: int, text: str = EVERYTHING, **fields: Any) -> Behaviour:
     """Answer with a text in the reason phrase, in headers and in every field of the body that might be read."""
     names = ("message", "statementId", "error", "error_description", "token_type", "scope", "access_token", "detail")
-    headers = {
-        name: text.replace("\n", " ") for name in ("Retry_After", "Location", "WWW_Authenticate", "X_Request_Id")
-    }
+    headers = dict.fromkeys(("Retry_After", "Location", "WWW_Authenticate", "X_Request_Id"), text.replace("\n", " "))
     data = response(status, json.dumps(dict.fromkeys(names, text) | fields).encode(), **headers)
     return say(data.replace(b"Status\r\n", EVERYTHING.encode("latin-1") + b"\r\n", 1), then=close)
 
 
 def broken() -> dict[str, Behaviour]:
     """Return answers that urllib3 and http.client cannot read, and would quote in their errors."""
-    canaries = EVERYTHING.encode("latin-1")
-    lines = {
-        "no HTTP": canaries,
-        "no status": b"HTTP/1.1 " + canaries + b"\r\n\r\n",
-        "a bad version": b"HTTP/9 201 " + canaries + b"\r\n\r\n",
-        "a bad length": b"HTTP/1.1 400 x\r\nContent-Length: " + canaries + b"\r\n\r\n",
-        "two lengths": b"HTTP/1.1 400 x\r\nContent-Length: 1, " + canaries + b"\r\n\r\n",
-        "a bad header": b"HTTP/1.1 400 x\r\n" + canaries + b"\r\n: " + canaries + b"\r\n\r\n",
-        "a long header": b"HTTP/1.1 400 x\r\nX: " + canaries * 500 + b"\r\n\r\n",
-        "a bad chunk": b"HTTP/1.1 400 x\r\nTransfer-Encoding: chunked\r\n\r\n" + canaries + b"\r\n",
-        "a body cut off": head(400, Content_Length="9999") + canaries,
-        "a body that is not JSON": response(400, canaries),
-        "an interim answer alone": b"HTTP/1.1 100 " + canaries + b"\r\n\r\n",
+    quoted = EVERYTHING.encode("latin-1")
+    answers = {
+        "no HTTP": quoted,
+        "no status": b"HTTP/1.1 %b\r\n\r\n" % quoted,
+        "a bad version": b"HTTP/9 201 %b\r\n\r\n" % quoted,
+        "a bad length": b"HTTP/1.1 400 x\r\nContent-Length: %b\r\n\r\n" % quoted,
+        "two lengths": b"HTTP/1.1 400 x\r\nContent-Length: 1, %b\r\n\r\n" % quoted,
+        "a bad header": b"HTTP/1.1 400 x\r\n%b\r\n: %b\r\n\r\n" % (quoted, quoted),
+        "a long header": b"HTTP/1.1 400 x\r\nX: %b\r\n\r\n" % (quoted * 500),
+        "a bad chunk": b"HTTP/1.1 400 x\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n" % quoted,
+        "a body cut off": head(400, Content_Length="9999") + quoted,
+        "a body that is not JSON": response(400, quoted),
+        "an interim answer alone": b"HTTP/1.1 100 %b\r\n\r\n" % quoted,
     }
-    return {"a reset": reset} | {name: say(data, then=close) for name, data in lines.items()}
+    return {"a reset": reset} | {name: say(data, then=close) for name, data in answers.items()}
 
 
-STATUSES = [
-    100,
-    101,
-    199,
-    200,
-    201,
-    204,
-    299,
-    300,
-    302,
-    399,
-    400,
-    401,
-    403,
-    404,
-    408,
-    409,
-    422,
-    425,
-    429,
-    499,
-    500,
-    599,
-]
+STATUSES = [100, 101, 199, 200, 201, 204, 299, 300, 302, 399, *range(400, 405), 408, 409, 422, 425, 429, 499, 500, 599]
 ANSWERS = {str(status): quoting(status) for status in STATUSES} | broken()
 
 
@@ -258,9 +206,9 @@ def test_every_answer_that_quotes_everything(endpoint: str, reply: str, kind: st
 @pytest.mark.parametrize("status", [201, 400])
 def test_each_credential_quoted_alone(status: int, kind: str, event: dict[str, Any]) -> None:
     """A message or a statement id that quotes one of the credentials in use, plain or encoded, is not passed on."""
-    texts = ["Basic " + base64.b64encode(f"{user}:{SECRET}".encode()).decode() for user in (TENANT, CLIENT_ID)]
-    texts += ["Basic " + base64.b64encode(f"{quote_plus(CLIENT_ID)}:{quote_plus(SECRET)}".encode()).decode()]
-    for value in [TENANT, CLIENT_ID, SECRET, *TOKENS[: kind != "basic"]]:
+    texts = ["Basic " + base64.b64encode(f"{user}:{SECRET}".encode()).decode() for user in (TENANT, canaries.CLIENT_ID)]
+    texts += ["Basic " + base64.b64encode(f"{quote_plus(canaries.CLIENT_ID)}:{quote_plus(SECRET)}".encode()).decode()]
+    for value in [TENANT, canaries.CLIENT_ID, SECRET, *TOKENS[: kind != "basic"]]:
         texts += [value, f"the client {value}, is unknown", f"Bearer {value}", quote(value, safe=""), quote_plus(value)]
         texts += [value.replace(" ", "\n")]
     for text in texts:
@@ -287,7 +235,8 @@ def test_objects_do_not_show_credentials(kind: str) -> None:
     def look(peer: Peer) -> None:
         for each in gc.get_objects():
             if str(type(each).__module__).startswith("completion_sync.") and id(each) not in ids:
-                shown[type(each).__name__] = found(f"{each!r} {each} {getattr(each, '__dict__', '')}", allowed=LEARNER)
+                text = f"{each!r} {each} {getattr(each, '__dict__', '')}"
+                shown[type(each).__name__] = found(text, allowed=canaries.LEARNER)
         recorded(peer)
 
     with world(secret=SECRETS[kind], token=token(1), completion=look) as it:
@@ -300,9 +249,13 @@ def test_objects_do_not_show_credentials(kind: str) -> None:
 def test_a_rotation_shows_neither_the_old_nor_the_new_secret(kind: str) -> None:
     """A 401, a fresh token, a secret that is read again and a second 401 show no credential."""
     numbers = iter(range(1, 10))
+
+    def another_token(peer: Peer) -> None:
+        token(next(numbers))(peer)
+
     key = "apiSecret" if kind == "apiSecret" else "clientSecret"
-    rotated = json.dumps(json.loads(SECRETS[kind]) | {key: NEW_SECRET})
-    with world(secret=SECRETS[kind], token=lambda peer: token(next(numbers))(peer), completion=quoting(401)) as it:
+    rotated = json.dumps(json.loads(SECRETS[kind]) | {key: canaries.NEW_SECRET})
+    with world(secret=SECRETS[kind], token=another_token, completion=quoting(401)) as it:
         secrets = it.function.secrets
         secrets.on_read = lambda: secrets.rotate(rotated if secrets.reads > 1 else SECRETS[kind])
         assert leaks(it, BATCH) == {}
@@ -368,12 +321,22 @@ def test_failures_of_aws_are_not_quoted(status: int, service: str, failure: str,
         assert leaks(it, event) == {}
 
 
-# --- Defects, and what is raised ----------------------------------------------------------------------------------
+# --- Defects ------------------------------------------------------------------------------------------------------
 
-DEFECTS: list[tuple[Any, str]] = [
-    *[(CompletionSync, "run"), (Completion, "parse"), (Completion, "to_json"), (Authorizer, "grant")],
-    *[(Credentials, "parse"), (TokenCache, "get"), (Transport, "post"), (Backoff, "seconds")],
-    *[(Queues, "dead_letter"), (Queues, "postpone"), (Queues, "requeue"), (Telemetry, "message"), (Telemetry, "end")],
+DEFECTS = [
+    "authorization.Authorizer.grant",
+    "completion.Completion.parse",
+    "completion.Completion.to_json",
+    "credentials.Credentials.parse",
+    "observability.Telemetry.message",
+    "observability.Telemetry.end",
+    "queues.Queues.dead_letter",
+    "queues.Queues.postpone",
+    "queues.Queues.requeue",
+    "retry.Backoff.seconds",
+    "sync.CompletionSync.run",
+    "tokens.TokenCache.get",
+    "transport.Transport.post",
 ]
 
 
@@ -388,13 +351,13 @@ class _DefectError(Exception):
 
 
 @EVENTS
-@pytest.mark.parametrize(("owner", "name"), DEFECTS)
+@pytest.mark.parametrize("name", DEFECTS)
 @pytest.mark.parametrize("status", [201, 400, 503])
-def test_a_defect_is_logged_by_kind_and_place_alone(owner: Any, name: str, status: int, event: dict[str, Any]) -> None:
+def test_a_defect_is_logged_by_kind_and_place_alone(name: str, status: int, event: dict[str, Any]) -> None:
     """A defect anywhere in this package is logged, and nothing that its error holds."""
     with (
         world(secret=secret_text(), token=token(1), completion=quoting(status)) as it,
-        mock.patch.object(owner, name, side_effect=_DefectError()) as spoilt,
+        mock.patch(f"completion_sync.{name}", side_effect=_DefectError()) as spoilt,
     ):
         assert leaks(it, event) == {}
         seen = it.invoke(event)

@@ -47,9 +47,9 @@ def cases(count: int) -> Callable[[Any], Any]:
     )
 
 
-def neighbour(name: str, **changes: Any) -> dict[str, Any]:
+def neighbour(name: str) -> dict[str, Any]:
     """Return a good record; its message id is also the user id of its completion."""
-    return sqs_record(body(userId=name), message_id=name, **changes)
+    return sqs_record(body(userId=name), message_id=name)
 
 
 GOOD_TOKEN = answer(200, token_response().body or b"")
