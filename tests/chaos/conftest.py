@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,13 +16,11 @@ if TYPE_CHECKING:
 
     from sandbox.pipeline.artefact import Artefact
     from sandbox.pipeline.emulator import Emulator
-    from tests.chaos.run import Figures
     from tests.chaos.schedule import Step
     from tests.chaos.world import World
 
 SEED = 1
-MESSAGES = 1_000
-FIFO_MESSAGES = 180
+MESSAGES, FIFO_MESSAGES = 1_000, 180
 FIFO_STEPS = 5
 
 
@@ -32,7 +29,6 @@ class Storm:
     """A run that is over; its world still stands, for a closer look."""
 
     world: World
-    figures: Figures
     steps: list[Step]
 
 
@@ -41,19 +37,16 @@ def storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathF
     """Run the small form once: a standard queue, Thrive over TLS, every shape, everything that can go wrong."""
     steps = schedule(SEED, 1)
     with running_world(emulator, code, tmp_path_factory.mktemp("storm"), name="storm", seed=SEED) as world:
-        yield Storm(world, run(world, workload(MESSAGES, SEED), steps, say=print_line), steps)
+        run(world, workload(MESSAGES, SEED), steps, say=print)
+        yield Storm(world, steps)
 
 
 @pytest.fixture(scope="session")
 def fifo_storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
     """Run a smaller one on a FIFO queue, with Thrive over plain HTTP."""
-    steps = schedule(SEED, 1, tls=False, fifo=True)[:FIFO_STEPS]
+    form: dict[str, Any] = {"tls": False, "fifo": True}
+    steps = schedule(SEED, 1, **form)[:FIFO_STEPS]
     messages = [message for message in workload(FIFO_MESSAGES, SEED) if message.written.channel == "queue"]
-    folder = tmp_path_factory.mktemp("fifo-storm")
-    with running_world(emulator, code, folder, name="fifo-storm", seed=SEED, tls=False, fifo=True) as world:
-        yield Storm(world, run(world, messages, steps, say=print_line, fifo=True), steps)
-
-
-def print_line(line: str) -> None:
-    """Print: pytest shows it when a test fails, and the schedule is what one needs then."""
-    sys.stdout.write(f"{line}\n")
+    with running_world(emulator, code, tmp_path_factory.mktemp("fifo"), name="fifo-storm", seed=SEED, **form) as world:
+        run(world, messages, steps, say=print, fifo=True)
+        yield Storm(world, steps)

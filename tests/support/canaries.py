@@ -44,11 +44,11 @@ def secret_text(**changes: object) -> str:
 
 def found(text: str, *, allowed: Collection[str] = ()) -> set[str]:
     """Return the names of the canaries that occur in a text in any form, except those that may."""
-    return {name for name, forms in _FORMS.items() if name not in allowed and any(form in text for form in forms)}
+    return {name for name, forms_ in _FORMS.items() if name not in allowed and any(form in text for form in forms_)}
 
 
-def _forms(value: str) -> tuple[str, ...]:
-    [word] = re.findall(r"canary[A-Za-z0-9]+", value)
+def forms(word: str) -> tuple[str, ...]:
+    """Return the forms in which a word of ASCII letters and digits may occur: plain, hexadecimal, Base64."""
     raw = word.encode()
     # Base64 of a text that contains the word: there are three ways in which it can be aligned. Only the characters that
     # the word alone determines are compared.
@@ -59,7 +59,7 @@ def _forms(value: str) -> tuple[str, ...]:
     return (word, raw.hex(), *aligned)
 
 
-_FORMS = {name: _forms(value) for name, value in CANARIES.items()}
+_FORMS = {name: forms(re.findall(r"canary[A-Za-z0-9]+", value)[0]) for name, value in CANARIES.items()}
 
 
 def everything_about(error: BaseException | None) -> str:
