@@ -16,6 +16,7 @@ from sandbox.pipeline.rig import secret_of
 from sandbox.pipeline.stack import set_secret
 from sandbox.thrive_api import Drip, Fault
 from tests.chaos.aws_proxy import AwsFault
+from tests.chaos.world import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.chaos.world import Victim, World
@@ -30,10 +31,9 @@ _OUTAGE_SECONDS = 1.5
 
 # ---- Thrive: faults that the stand-in has ready
 def _fault(route: Any, **fault: Any) -> Act:
-    """Return an act that puts a fault of the stand-in in force."""
+    """Return an act that puts a fault of the stand-in in force; a value may be a function of the world."""
 
     def act(world: World) -> Iterator[Hits]:
-        # A body that is made when it is needed: the secret of the moment.
         made = {name: value(world) if callable(value) else value for name, value in fault.items()}
         number = world.api.faults.add(Fault(route=route, **made))
         if route == "token":
@@ -184,6 +184,8 @@ AWS: dict[str, dict[str, Act]] = {
     for action, probability in _PROBABILITY.items()
 }
 
+ACTS: dict[str, Act] = {**THRIVE, **TLS, **{name: act for acts in AWS.values() for name, act in acts.items()}}
+
 
 # ---- the environments: functions that return how often they hit something
 def _within_patience(condition: Callable[[], Any]) -> Any:
@@ -193,8 +195,13 @@ def _within_patience(condition: Callable[[], Any]) -> Any:
     return result
 
 
+def _others(world: World) -> list[Victim]:
+    """Return the environments that are not frozen until their timeout."""
+    return [victim for victim in world.rig.environments if time.monotonic() > victim.frozen_until]
+
+
 def _busy(world: World) -> list[Victim]:
-    return _within_patience(lambda: [victim for victim in world.rig.environments if victim.is_busy])
+    return _within_patience(lambda: [victim for victim in _others(world) if victim.is_busy])
 
 
 def _kill_after_the_record(world: World) -> int:
@@ -244,28 +251,31 @@ def _freeze_in_mid_batch(world: World) -> int:
 
 def _freeze_beyond_the_timeout(world: World) -> int:
     """Leave it frozen: Lambda kills it at its timeout."""
-    return int(_freeze_one(world) is not None)
+    victim = _freeze_one(world)
+    if victim:
+        victim.frozen_until = time.monotonic() + TIMEOUT_SECONDS + 1.0
+    return int(victim is not None)
 
 
 def _freeze_while_connections_end(world: World) -> int:
     """Do what a freeze longer than keep-alive comes to: every kept connection is dead when the environment goes on."""
-    for victim in world.rig.environments:
+    victims = _others(world)
+    for victim in victims:
         victim.freeze()
     world.cut_connections()
     time.sleep(0.3)
-    for victim in world.rig.environments:
+    for victim in victims:
         victim.thaw()
     return 1
 
 
 def _deliver_twice(world: World) -> int:
-    """Let messages become visible while they are worked on, and hand out some that were deleted already."""
+    """Let messages become visible again while they are worked on."""
     before = world.deliveries.doubled
-    world.deliveries.rate = 0.3
     held = world.api.faults.add(Fault(route="completion", delay=1.2, times=10))
-    time.sleep(1.2)
+    world.deliveries.twice = True
     _within_patience(lambda: world.deliveries.doubled > before)
-    world.deliveries.rate = 0.0
+    world.deliveries.twice = False
     world.api.faults.remove(held)
     return world.deliveries.doubled - before
 

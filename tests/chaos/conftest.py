@@ -1,9 +1,8 @@
-"""The runs that the chaos tests look at."""
+"""The runs that the chaos tests look at: each is over when a test sees its world."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from sandbox.pipeline.artefact import Artefact
     from sandbox.pipeline.emulator import Emulator
-    from tests.chaos.schedule import Step
     from tests.chaos.world import World
 
 SEED = 1
@@ -24,29 +22,20 @@ MESSAGES, FIFO_MESSAGES = 1_000, 180
 FIFO_STEPS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Storm:
-    """A run that is over; its world still stands, for a closer look."""
-
-    world: World
-    steps: list[Step]
-
-
 @pytest.fixture(scope="session")
-def storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+def storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Run the small form once: a standard queue, Thrive over TLS, every shape, everything that can go wrong."""
-    steps = schedule(SEED, 1)
     with running_world(emulator, code, tmp_path_factory.mktemp("storm"), name="storm", seed=SEED) as world:
-        run(world, workload(MESSAGES, SEED), steps, say=print)
-        yield Storm(world, steps)
+        run(world, workload(MESSAGES, SEED), schedule(SEED, 1), say=print)
+        yield world
 
 
 @pytest.fixture(scope="session")
-def fifo_storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+def fifo_storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Run a smaller one on a FIFO queue, with Thrive over plain HTTP."""
-    form: dict[str, Any] = {"tls": False, "fifo": True}
-    steps = schedule(SEED, 1, **form)[:FIFO_STEPS]
+    steps = schedule(SEED, 1, tls=False, fifo=True)[:FIFO_STEPS]
     messages = [message for message in workload(FIFO_MESSAGES, SEED) if message.written.channel == "queue"]
-    with running_world(emulator, code, tmp_path_factory.mktemp("fifo"), name="fifo-storm", seed=SEED, **form) as world:
+    folder = tmp_path_factory.mktemp("fifo")
+    with running_world(emulator, code, folder, name="fifo-storm", seed=SEED, tls=False, fifo=True) as world:
         run(world, messages, steps, say=print, fifo=True)
-        yield Storm(world, steps)
+        yield world

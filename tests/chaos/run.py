@@ -65,9 +65,10 @@ def run(
     """
     began = time.monotonic()
     share = -(-len(messages) // len(steps))
+    world.planned = set().union(*steps)
     world.rig.poller.start()
     for number, step in enumerate(steps):
-        say(f"{time.monotonic() - began:6.1f} s  step {number + 1}: {step}")
+        say(f"{time.monotonic() - began:6.1f} s  step {number + 1}: {'; '.join(step)}")
         _play(world, step, messages[number * share : (number + 1) * share], number if fifo else None)
         # Not all at once: every fault is to meet messages that have not been settled.
         _wait(world, _CATCH_UP_SECONDS, lambda: world.rig.backlog() <= _SHARES_BEHIND * share)
@@ -125,14 +126,12 @@ def repeats(world: World) -> int:
 
 
 def _play(world: World, step: Step, messages: Sequence[Message], group: int | None) -> None:
-    known = {**acts.THRIVE, **acts.TLS, **{name: act for of in acts.AWS.values() for name, act in of.items()}}
-    hits: dict[str, acts.Hits] = {}
+    *names, environment = step
     with ExitStack() as weather:
-        for name in (*step.thrive, *step.aws):
-            hits[name] = weather.enter_context(contextmanager(known[name])(world))
+        hits = {name: weather.enter_context(contextmanager(acts.ACTS[name])(world)) for name in names}
         ends = time.monotonic() + _LEAST_STEP_SECONDS
         _send(world, messages, group)
-        world.hits[step.environment] += acts.ENVIRONMENT[step.environment](world)
+        world.hits[environment] += acts.ENVIRONMENT[environment](world)
         time.sleep(max(0.0, ends - time.monotonic()))
         _wait(world, _STEP_SECONDS, lambda: all(count() for count in hits.values()))
     world.hits.update({name: count() for name, count in hits.items()})

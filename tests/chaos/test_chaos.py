@@ -14,58 +14,56 @@ from sandbox.demo.workload import Recorded, Rejected
 from tests.chaos import acts
 from tests.chaos.judgement import judge, out_of_order
 from tests.chaos.run import gather, kills, repeats
-from tests.chaos.schedule import kinds, schedule
+from tests.chaos.schedule import schedule
 from tests.support.contract import assert_request_matches_contract
 
 if TYPE_CHECKING:
-    from tests.chaos.conftest import Storm
+    from tests.chaos.world import World
 
 # A socket that the stand-in cuts off in mid-handshake is only closed by the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
 
 
-def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: Storm) -> None:
+def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: World) -> None:
     """After the storm the ledger equals what was sent, the dead letters are the bad ones, and nothing has leaked."""
-    evidence = gather(storm.world)
+    evidence = gather(storm)
     assert judge(evidence) == []
     assert len(evidence.sent) == 1000
     assert {type(item.message.expected) for item in evidence.sent} == {Recorded, Rejected}
 
 
-def test_everything_that_was_to_go_wrong_went_wrong(storm: Storm) -> None:
+def test_everything_that_was_to_go_wrong_went_wrong(storm: World) -> None:
     """Each fault that the schedule names has hit something, and the schedule names every fault there is."""
-    assert [name for name in sorted(kinds(storm.steps)) if not storm.world.hits[name]] == []
-    known = {*acts.THRIVE, *acts.TLS, *acts.ENVIRONMENT, *(name for faults in acts.AWS.values() for name in faults)}
-    assert kinds(storm.steps) == known
+    assert storm.missed() == []
+    assert storm.planned == {*acts.ACTS, *acts.ENVIRONMENT}
     # No request shows that a certificate was refused: the function says so.
-    assert "TLS failed" in "".join(storm.world.outputs().values())
+    assert "TLS failed" in "".join(storm.outputs().values())
 
 
-def test_environments_died_and_messages_came_again(storm: Storm) -> None:
+def test_environments_died_and_messages_came_again(storm: World) -> None:
     """Environments were killed and timed out in mid-batch, and messages were delivered and sent more than once."""
-    counts = storm.world.rig.poller.counts
-    assert kills(storm.world) >= 3
+    counts = storm.rig.poller.counts
+    assert kills(storm) >= 3
     assert counts["exit"] >= 1
     assert counts["timeout"] >= 1
-    assert counts["received"] > len(storm.world.sent)
-    assert repeats(storm.world) > 0
+    assert counts["received"] > len(storm.sent)
+    assert repeats(storm) > 0
 
 
-def test_every_request_to_thrive_kept_the_contract(storm: Storm) -> None:
+def test_every_request_to_thrive_kept_the_contract(storm: World) -> None:
     """Whatever happens, the function sends what the contract describes (every tenth request is checked)."""
-    for arrival in storm.world.api.requests.all()[::10]:
+    for arrival in storm.api.requests.all()[::10]:
         assert_request_matches_contract(arrival.method, arrival.path, arrival.headers, arrival.body)
 
 
-def test_a_fifo_queue_keeps_its_order_through_a_storm(fifo_storm: Storm) -> None:
+def test_a_fifo_queue_keeps_its_order_through_a_storm(fifo_storm: World) -> None:
     """The same on a FIFO queue, with Thrive over plain HTTP: nothing lost, and each group recorded as it was sent."""
-    world = fifo_storm.world
-    evidence = gather(world)
+    evidence = gather(fifo_storm)
     assert judge(evidence) == []
-    assert out_of_order(world.sent, evidence.records) == []
-    assert world.rig.poller.counts["received"] > len(world.sent)
+    assert out_of_order(fifo_storm.sent, evidence.records) == []
+    assert fifo_storm.rig.poller.counts["received"] > len(fifo_storm.sent)
     # Whole groups wait while one message does, so that a fault may find nothing to hit. Most of them do.
-    assert len(+world.hits) > len(kinds(fifo_storm.steps)) / 2
+    assert len(+fifo_storm.hits) > len(fifo_storm.planned) / 2
 
 
 def test_one_seed_gives_one_schedule() -> None:

@@ -15,8 +15,8 @@ from tests.chaos.run import gather
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.chaos.conftest import Storm
     from tests.chaos.judgement import Evidence
+    from tests.chaos.world import World
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
 
@@ -66,28 +66,26 @@ SPOILT: dict[str, tuple[Callable[[Evidence], dict[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_the_judgement_notices(storm: Storm, what: str) -> None:
+def test_the_judgement_notices(storm: World, what: str) -> None:
     """What is spoilt in the evidence is named."""
-    evidence = gather(storm.world)
+    evidence = gather(storm)
     spoil, complaint = SPOILT[what]
     assert any(complaint in problem for problem in judge(replace(evidence, **spoil(evidence))))
 
 
-def test_the_evidence_is_what_is_there(storm: Storm) -> None:
+def test_the_evidence_is_what_is_there(storm: World) -> None:
     """A secret at the end of a real log file and a message in the real dead-letter queue are gathered and noticed."""
-    world = storm.world
-    log, before = world.rig.logs[0], list(world.letters)
-    whole, letter = log.read_bytes(), _good_letter(gather(world))
-    log.write_bytes(whole + world.client_secrets[0].encode())
-    world.rig.emulator.sqs.send_message(QueueUrl=world.rig.stack.dead_letters.url, MessageBody=letter.body)
-    problems = judge(gather(world))
+    log, before = storm.rig.logs[0], list(storm.letters)
+    whole, letter = log.read_bytes(), _good_letter(gather(storm))
+    log.write_bytes(whole + storm.client_secrets[0].encode())
+    storm.rig.emulator.sqs.send_message(QueueUrl=storm.rig.stack.dead_letters.url, MessageBody=letter.body)
+    problems = judge(gather(storm))
     log.write_bytes(whole)
-    world.letters[:] = before
+    storm.letters[:] = before
     assert f"a secret or a learner's data shows in {log.name}" in problems
     assert any("a dead letter without a reason" in problem for problem in problems)
 
 
-def test_a_group_out_of_order_is_noticed(fifo_storm: Storm) -> None:
+def test_a_group_out_of_order_is_noticed(fifo_storm: World) -> None:
     """Two records of one group in reverse order are named."""
-    world = fifo_storm.world
-    assert out_of_order(world.sent, gather(world).records[::-1]) != []
+    assert out_of_order(fifo_storm.sent, gather(fifo_storm).records[::-1]) != []

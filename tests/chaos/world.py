@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import random
 import ssl
 import struct
-import threading
-from collections import Counter, deque
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,9 +82,13 @@ def _context(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 class Victim(Environment):
-    """An execution environment that may be killed at any moment, even while it starts."""
+    """An execution environment that may be killed at any moment, even while it starts.
+
+    `frozen_until` is the monotonic time until which nothing but its timeout is to end a freeze.
+    """
 
     kills = 0
+    frozen_until = 0.0
     _failed_starts = 0
 
     def invoke(self, event: Mapping[str, Any]) -> bytes:
@@ -107,38 +109,28 @@ class Victim(Environment):
 
 
 class Deliveries:
-    """SQS as the poller sees it, with at-least-once delivery taken literally while `rate` is above zero.
+    """SQS as the poller sees it.
 
-    A receive then hides its messages for a second only, so that they come again while they are worked on, or it brings
-    one that was received before and may have been deleted since, under its old receipt handle.
+    While `twice` is set, messages are hidden for a second only, so that some come again while they are worked on;
+    `doubled` counts those.
     """
 
-    def __init__(self, sqs: Any, seed: int) -> None:
-        self.rate = 0.0
+    def __init__(self, sqs: Any) -> None:
+        self.twice = False
         self.doubled = 0
         self._sqs = sqs
-        self._random = random.Random(seed)
-        self._past: deque[Any] = deque(maxlen=60)
-        self._lock = threading.Lock()
+        self._received: set[str] = set()
         self.delete_message_batch = sqs.delete_message_batch
 
     def receive_message(self, **request: Any) -> dict[str, Any]:
         """Receive as the poller asks, or almost."""
-        with self._lock:
-            hide_briefly, bring_again = (self._random.random() < self.rate for _ in range(2))
-        if hide_briefly:
-            request["VisibilityTimeout"] = 1
-        messages = self._sqs.receive_message(**request).get("Messages", [])
-        with self._lock:
-            ids = {message["MessageId"] for message in messages}
-            again = [message for message in self._past if message["MessageId"] not in ids]
-            self._past.extend(messages)
-            if bring_again and again and len(messages) < request["MaxNumberOfMessages"]:
-                messages = [*messages, self._random.choice(again)]
-                self.doubled += 1
-            elif hide_briefly:
-                self.doubled += len(messages)
-        return {"Messages": messages}
+        if not self.twice:
+            return self._sqs.receive_message(**request)
+        answer = self._sqs.receive_message(**request | {"VisibilityTimeout": 1})
+        ids = {message["MessageId"] for message in answer.get("Messages", [])}
+        self.doubled += len(ids & self._received)
+        self._received |= ids
+        return answer
 
 
 @dataclass(slots=True)
@@ -146,7 +138,7 @@ class World:
     """Everything that a run is made of.
 
     `clock` holds the seconds by which the function's wall clock differs from the true time. `sent` holds each message
-    with its FIFO group, if it has one; `hits` counts what went wrong, by act.
+    with its FIFO group, if it has one; `hits` counts what went wrong, by act, of all that was `planned`.
     """
 
     folder: Path
@@ -160,6 +152,7 @@ class World:
     sent: list[tuple[str | None, Sent]] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
+    planned: set[str] = field(default_factory=set)
 
     def step_clock(self, seconds: float) -> int:
         """Set the clock of all environments forward or back; return 1, for one hit."""
@@ -168,6 +161,10 @@ class World:
             file.seek(0)
             file.write(struct.pack("d", offset + seconds))
         return 1
+
+    def missed(self) -> list[str]:
+        """Return what was planned and hit nothing."""
+        return sorted(name for name in self.planned if not self.hits[name])
 
     def cut_connections(self) -> None:
         """Reset every connection to Thrive."""
@@ -210,7 +207,7 @@ def running_world(
         }
         runtime = replace(rig.runtime, handler="stepping_clock.lambda_handler", variables=own)
         victims = [Victim(runtime, folder, f"environment-{number}") for number in range(ENVIRONMENTS)]
-        deliveries = Deliveries(emulator.sqs, seed)
+        deliveries = Deliveries(emulator.sqs)
         rig = replace(rig, environments=victims, poller=Poller(deliveries, rig.stack.event_source, victims))
         for victim in victims:
             cleanup.callback(victim.kill)

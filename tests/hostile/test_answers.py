@@ -58,13 +58,9 @@ def outcome_of(data: bytes) -> Outcome:
         assert len(it.function.visibilities) == sum(kind == "deferred" for kind, _ in seen.outcomes.values())
         assert it.dead_lettered == ({HOSTILE} if outcome == REFUSED else set())
         for entry in it.function.dead_letters:
-            assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,256}", detail_of(entry))
+            detail = entry["MessageAttributes"]["detail"]["StringValue"]
+            assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,256}", detail)
         return outcome
-
-
-def detail_of(entry: dict[str, dict[str, dict[str, str]]]) -> str:
-    """Return the detail of a dead letter."""
-    return entry["MessageAttributes"]["detail"]["StringValue"]
 
 
 # --- Completions --------------------------------------------------------------------------------------------------
@@ -73,20 +69,15 @@ _OK = b"HTTP/1.1 201 Created\r\n"
 _BODY = b'Content-Length: 29\r\n\r\n{"statementId":"statement-1"}'
 _CHUNKED = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
-# Those marked "fuzzed" were found by a coverage-guided fuzzer.
+# Those marked "fuzzed" were found by a coverage-guided fuzzer. The transport's own tests have more.
 BROKEN: dict[str, tuple[bytes, Outcome]] = {
     "nothing": (b"", UNAVAILABLE),
     "garbage": (bytes(range(256)) * 20, UNAVAILABLE),
-    "SSH": (b"SSH-2.0-OpenSSH_9.9\r\n", UNAVAILABLE),
-    "TLS": (b"\x15\x03\x01\x00\x02\x02\x46", UNAVAILABLE),
     "HTTP/0.9": (b"<html>hello</html>", UNAVAILABLE),
     "a request": (b"POST / HTTP/1.1\r\n\r\n", UNAVAILABLE),
     "half a status line": (b"HTTP/1.1 2", UNAVAILABLE),
     "no status": (b"HTTP/1.1 \r\n\r\n", UNAVAILABLE),
-    "a status of four digits": (b"HTTP/1.1 2010 Created\r\n\r\n", UNAVAILABLE),
-    "a status of two digits": (b"HTTP/1.1 20 Created\r\n\r\n", UNAVAILABLE),
     "a negative status": (b"HTTP/1.1 -201 Created\r\n\r\n", UNAVAILABLE),
-    "an endless status line": (b"HTTP/1.1 201 " + b"x" * 70_000 + b"\r\n\r\n", UNAVAILABLE),
     "a header line of 64 KiB": (_OK + b"X: " + b"y" * 65_536 + b"\r\n" + _BODY, UNAVAILABLE),
     "a header line just below that": (_OK + b"X: " + b"y" * 65_000 + b"\r\n" + _BODY, CREATED),
     "ninety-nine headers": (_OK + b"X: y\r\n" * 98 + _BODY, CREATED),
@@ -98,16 +89,12 @@ BROKEN: dict[str, tuple[bytes, Outcome]] = {
     "a header without a name": (_OK + b": nameless\r\n" + _BODY, CREATED),
     "control characters in a header": (_OK + b"X: a\0b\rc\xff\r\n" + _BODY, CREATED),
     "bare LF": ((_OK + _BODY).replace(b"\r", b""), CREATED),
-    "a negative length": (_OK + b"Content-Length: -1\r\n\r\n{}", CREATED),
-    "a length that is no number": (_OK + b"Content-Length: many\r\n\r\n{}", CREATED),
     "two lengths": (_OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}", UNAVAILABLE),
     "a huge length": (_OK + b"Content-Length: 99999999999999999999\r\n\r\n{}", CREATED),
     "a length and chunks": (_CHUNKED[:-2] + b"Content-Length: 1\r\n\r\n1\r\n{\r\n", CREATED),
     "an unknown coding": (_OK + b"Transfer-Encoding: rot13\r\n\r\n{}", CREATED),
-    "a bad chunk size": (_CHUNKED + b"zz\r\n{}\r\n", CREATED),
     "a negative chunk size": (_CHUNKED + b"-2\r\n{}\r\n", CREATED),
     "a huge chunk size": (_CHUNKED + b"ffffffffffffffff\r\n{}\r\n", CREATED),
-    "a chunk without an end": (_CHUNKED + b"5\r\n{", CREATED),
     "a long chunk extension": (_CHUNKED + b"2;" + b"x" * 70_000, CREATED),
     "false gzip": (_OK + b"Content-Encoding: gzip\r\n" + _BODY, CREATED),
     "interim answers first": (b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + _OK + _BODY, CREATED),
@@ -152,8 +139,10 @@ def test_any_garbage_in_place_of_an_answer(data: bytes) -> None:
 _HEADERS = {"host", "accept", "accept-encoding", "content-length", "user-agent", "content-type", "authorization"}
 
 
-def assert_used_or_deferred(data: bytes) -> None:
-    """Answer token requests with these bytes: a token is used as it stands, or the whole batch is deferred."""
+@cases(600)
+@given(shapes.garbage | shapes.answers(st.just(200) | st.integers(100, 599)).map(lambda answer: answer[1]))
+def test_any_answer_of_the_token_endpoint(data: bytes) -> None:
+    """No answer of the token endpoint costs a message: a token is used unchanged, or the whole batch is deferred."""
     with world(token=say(data, then=close)) as it:
         [outcome] = set(it.deliver(*BATCH).outcomes.values())
         assert outcome == CREATED or (outcome[0], it.sent) == ("deferred", [])
@@ -162,17 +151,3 @@ def assert_used_or_deferred(data: bytes) -> None:
         for used in {request.headers.get("authorization") for request in it.server.requests} - {None}:
             assert re.fullmatch(r"Bearer [A-Za-z0-9._~+/-]+=*", used)
             assert json.dumps(used.removeprefix("Bearer ")).encode() in data
-
-
-@cases(500)
-@given(shapes.answers(st.just(200) | st.integers(100, 599)))
-def test_any_answer_of_the_token_endpoint(answer: tuple[int, bytes]) -> None:
-    """No answer of the token endpoint costs a message; a token is sent unchanged or not at all."""
-    assert_used_or_deferred(answer[1])
-
-
-@cases(200)
-@given(shapes.garbage)
-def test_any_garbage_in_place_of_a_token(data: bytes) -> None:
-    """Garbage from the token endpoint defers the batch."""
-    assert_used_or_deferred(data)

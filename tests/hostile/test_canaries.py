@@ -172,15 +172,11 @@ def broken() -> dict[str, Behaviour]:
     quoted = EVERYTHING.encode("latin-1")
     answers = {
         "no HTTP": quoted,
-        "no status": b"HTTP/1.1 %b\r\n\r\n" % quoted,
-        "a bad version": b"HTTP/9 201 %b\r\n\r\n" % quoted,
-        "a bad length": b"HTTP/1.1 400 x\r\nContent-Length: %b\r\n\r\n" % quoted,
         "two lengths": b"HTTP/1.1 400 x\r\nContent-Length: 1, %b\r\n\r\n" % quoted,
         "a bad header": b"HTTP/1.1 400 x\r\n%b\r\n: %b\r\n\r\n" % (quoted, quoted),
         "a long header": b"HTTP/1.1 400 x\r\nX: %b\r\n\r\n" % (quoted * 500),
         "a bad chunk": b"HTTP/1.1 400 x\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n" % quoted,
         "a body cut off": head(400, Content_Length="9999") + quoted,
-        "a body that is not JSON": response(400, quoted),
         "an interim answer alone": b"HTTP/1.1 100 %b\r\n\r\n" % quoted,
     }
     return {"a reset": reset} | {name: say(data, then=close) for name, data in answers.items()}
