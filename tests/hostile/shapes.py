@@ -156,25 +156,29 @@ _payloads = st.one_of(
 
 
 @st.composite
-def answers(draw: st.DrawFn, statuses: st.SearchStrategy[int]) -> tuple[int, bytes]:
-    """Return a status and the bytes of an answer with a well-formed head; its body may be framed in any way."""
+def answers(draw: st.DrawFn, statuses: st.SearchStrategy[int]) -> tuple[int, bytes, bool]:
+    """Return a status, the bytes of an answer with a well-formed head, and whether the connection may be kept."""
     status, payload = draw(statuses), draw(_payloads)
-    lines = [b"%b: %b\r\n" % field for field in draw(st.lists(_header, max_size=4))]
-    head = b"HTTP/1.1 %d Status\r\n%b" % (status, b"".join(lines))
-    sized = [head + b"Content-Length: %d\r\n\r\n" % (len(payload) + more) + payload for more in (0, 5)]
-    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload)
-    bad_chunk = draw(st.sampled_from([b"zz\r\n", b"-5\r\nabc", b"f" * 18 + b"\r\n", b"5\r\nab", b"3;" + b"x" * 70_000]))
-    return status, draw(
-        st.sampled_from(
-            [
-                *sized,
-                head + b"\r\n" + payload,
-                head + b"Transfer-Encoding: chunked\r\n\r\n" + (chunk if payload else b"0\r\n\r\n"),
-                head + b"Transfer-Encoding: chunked\r\n\r\n" + bad_chunk,
-                sized[0] + b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n" * (status > 199),
-            ]
-        )
-    )
+    framing = draw(st.sampled_from(["length", "chunks", "until closed", "bad chunk", "too short", "surplus"]))
+    keep = status >= 200 and framing in ("length", "chunks")
+    fields = draw(st.lists(_header, max_size=4)) + ([] if keep else [(b"Connection", b"close")])
+    head = b"HTTP/1.1 %d Status\r\n%b" % (status, b"".join(b"%b: %b\r\n" % field for field in fields))
+    missing = 5 * (framing == "too short")
+    match framing:
+        case "until closed":
+            return status, head + b"\r\n" + payload, keep
+        case "chunks":
+            chunk = b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
+            return status, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n", keep
+        case "bad chunk":
+            chunk = draw(
+                st.sampled_from([b"zz\r\n", b"-5\r\nabc", b"f" * 18 + b"\r\n", b"5\r\nab", b"3;" + b"x" * 70_000])
+            )
+            return status, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk, keep
+        case _:
+            # Behind an interim answer another one would be no surplus.
+            surplus = b"HTTP/1.1 201 Made Up\r\n\r\n" * (framing == "surplus" and status >= 200)
+            return status, head + b"Content-Length: %d\r\n\r\n" % (len(payload) + missing) + payload + surplus, keep
 
 
 _heads = [b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}", b"HTTP/1.1 400 Bad\r\nContent-Length: 2\r\n\r\n{}"]

@@ -28,6 +28,7 @@ _EXACT: dict[int, Outcome] = {
     409: ("exists", None),
     429: ("deferred", "rate_limited"),
 }
+_STATUSES = st.integers(100, 599) | st.sampled_from([201, 301, 303, 307, 308, 409, 429])
 _BY_CLASS: dict[int, Outcome] = {1: MISCONFIGURED, 2: ("exists", None), 3: MISCONFIGURED, 4: REFUSED}
 
 
@@ -36,12 +37,15 @@ def meaning(status: int) -> Outcome:
     return _EXACT.get(status) or _BY_CLASS.get(status // 100, UNAVAILABLE)
 
 
-def outcome_of(data: bytes) -> Outcome:
-    """Answer one completion of a batch with these bytes; check what that does to its neighbours and to the queues."""
+def outcome_of(data: bytes, *, keep: bool = False) -> Outcome:
+    """Answer one completion of a batch with these bytes; check what that does to its neighbours and to the queues.
+
+    :param keep: do not close the connection after the answer.
+    """
 
     def answer(peer: Peer) -> None:
         is_hostile = json.loads(peer.received.body)["userId"] == HOSTILE
-        (say(data, then=close) if is_hostile else recorded)(peer)
+        (say(data, then=None if keep else close) if is_hostile else recorded)(peer)
 
     with world(completion=answer) as it:
         seen = it.deliver(*BATCH)
@@ -116,11 +120,11 @@ def test_every_broken_answer(data: bytes, expected: Outcome) -> None:
 
 
 @cases(500)
-@given(shapes.answers(st.integers(100, 599)))
-def test_any_answer_to_a_completion(answer: tuple[int, bytes]) -> None:
+@given(shapes.answers(_STATUSES))
+def test_any_answer_to_a_completion(answer: tuple[int, bytes, bool]) -> None:
     """The status alone decides about the message, whatever the headers, the body and its framing."""
-    status, data = answer
-    assert outcome_of(data) == meaning(status)
+    status, data, keep = answer
+    assert outcome_of(data, keep=keep) == meaning(status)
 
 
 @cases(400)
@@ -140,7 +144,7 @@ _HEADERS = {"host", "accept", "accept-encoding", "content-length", "user-agent",
 
 
 @cases(600)
-@given(shapes.garbage | shapes.answers(st.just(200) | st.integers(100, 599)).map(lambda answer: answer[1]))
+@given(shapes.garbage | shapes.answers(st.just(200) | _STATUSES).map(lambda answer: answer[1]))
 def test_any_answer_of_the_token_endpoint(data: bytes) -> None:
     """No answer of the token endpoint costs a message: a token is used unchanged, or the whole batch is deferred."""
     with world(token=say(data, then=close)) as it:

@@ -62,20 +62,20 @@ def forms(word: str) -> tuple[str, ...]:
 _FORMS = {name: forms(re.findall(r"canary[A-Za-z0-9]+", value)[0]) for name, value in CANARIES.items()}
 
 
-def everything_about(error: BaseException | None) -> str:
-    """Return all that a log or a debugger could show of an error: text, attributes, notes, traceback, and its chain.
+def everything_about(*errors: BaseException | None, suppressed: bool = True) -> str:
+    """Return all that a log or a debugger could show of errors: text, attributes, notes, traceback, and their chains.
 
-    The chain includes a context that `raise … from None` suppresses: it is no longer printed, but still attached.
+    :param suppressed: include a context that ``raise … from None`` suppresses: it is not printed, but still attached.
     """
     texts: list[str] = []
-    queue, seen = [error], set[int]()
+    queue, seen = [*errors], set[int]()
     while queue:
         link = queue.pop()
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
         texts += [str(link), repr(link), repr(link.args), repr(vars(link)), *traceback.format_exception(link)]
-        queue += [link.__cause__, link.__context__]
+        queue += [link.__cause__, None if link.__suppress_context__ and not suppressed else link.__context__]
     return "\n".join(texts)
 
 
