@@ -1,4 +1,4 @@
-"""The stand-in keeps to Thrive's OpenAPI file, whatever it is sent: Schemathesis makes up the requests."""
+"""The stand-in keeps to Thrive's OpenAPI file, whatever it receives: Schemathesis generates the requests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ schema = schemathesis.openapi.from_path(SPEC_PATH)
 
 
 class EverySecondRef(dict[str, Mapping[str, Any]]):
-    """Users for half of all refs: made-up ones would never be found otherwise."""
+    """Users for half of all refs: generated ones would never be found otherwise."""
 
     def get(self, ref: str, default: Any = None) -> Any:
         """Return a user for a ref of even length."""
@@ -51,7 +51,7 @@ class EverySecondRef(dict[str, Mapping[str, Any]]):
 
 @pytest.fixture(scope="module")
 def stand_in() -> Iterator[StandIn]:
-    """Yield one stand-in for all made-up requests; at the end each route must have given its good answer."""
+    """Yield one stand-in for all generated requests; at the end each route must have sent its good answer."""
     with StandIn().running() as api:
         api.directory.users = EverySecondRef()
         yield api
@@ -73,7 +73,7 @@ def stand_in() -> Iterator[StandIn]:
     suppress_health_check=list(HealthCheck),
 )
 def test_the_stand_in_keeps_to_the_contract(case: Any, stand_in: StandIn) -> None:
-    """Each answer must be one the contract lists, good data be accepted, bad data and bad credentials refused."""
+    """Each answer is one that the contract lists; good data is accepted, bad data and bad credentials are refused."""
     case.call_and_validate(base_url=stand_in.url, headers=_credentials(stand_in), checks=CHECKS)
 
 
@@ -90,7 +90,7 @@ def test_the_stand_in_keeps_to_the_contract(case: Any, stand_in: StandIn) -> Non
     ],
 )
 def test_an_answer_outside_the_contract_is_found(fault: Fault) -> None:
-    """The checks must bite: a stand-in that is made to break the contract must fail them."""
+    """A stand-in that is made to break the contract fails the checks."""
     case = schema["/rest/v1/learning/completions"]["POST"].Case(
         body={"userId": "u", "contentId": "c", "completedAt": "2021-01-01T09:00:00Z"}, media_type="application/json"
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SPEC_PATH = Path(__file__).parents[1] / "contract" / "thrive-openapi.yaml"
 
-# The file names Thrive's own hosts; a request to a stand-in is checked as if it had gone to the first of them.
+# The file names Thrive's own hosts; a request to a stand-in is checked as if it had been sent to the first of them.
 _HOST_URL = "https://public.api.learn.link"
 
 
@@ -48,7 +48,7 @@ def assert_request_matches_contract(method: str, path: str, headers: Mapping[str
     and scheme, the content type and the body's schema. No value of a header or of the body is in the message.
     """
     target = path.partition("?")[0]
-    # Credentials do not change what is found: without the cache a load test would take minutes to check.
+    # Only the scheme of the credentials matters. Without the cache it would take minutes to check a load test.
     found = _violation(
         method.lower(),
         target,
@@ -72,7 +72,7 @@ def _violation(method: str, path: str, content_type: str, scheme: str, body: byt
 
 
 def _reason(refused: OpenAPIError) -> str:
-    """Say what the schema missed, without the values."""
+    """Return what breaks the schema, without the values."""
     cause = refused.__cause__
     errors = getattr(cause, "schema_errors", None)
     if errors:
