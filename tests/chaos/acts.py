@@ -110,11 +110,6 @@ def _switch(on: Callable[[World], object], off: Callable[[World], object] = lamb
     return act
 
 
-def _end_outage(world: World) -> None:
-    time.sleep(_OUTAGE_SECONDS)
-    world.api.up()
-
-
 def _rotate(world: World) -> None:
     """Give Thrive's client a new secret; the old one stays good."""
     old = world.api.client_secret
@@ -151,7 +146,9 @@ THRIVE: dict[str, Act] = {
     **ANSWERS,
     **_TOKENS_AND_CONNECTIONS,
     "rate limit": _rate_limit,
-    "outage": _switch(lambda world: world.api.down(), _end_outage),
+    "outage": _switch(
+        lambda world: world.api.down(), lambda world: (time.sleep(_OUTAGE_SECONDS), world.listen_again())
+    ),
     "every token revoked": _switch(lambda world: world.api.revoke_all_tokens()),
     "rotation, the old secret dies first": _switch(
         lambda world: (_rotate(world), _revoke(world)), lambda world: (time.sleep(0.5), _publish(world))

@@ -6,8 +6,9 @@ import datetime as dt
 import os
 import ssl
 import struct
+import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,6 +170,15 @@ class World:
     def cut_connections(self) -> None:
         """Reset every connection to Thrive."""
         self.api.down()
+        self.listen_again()
+
+    def listen_again(self) -> None:
+        """End an outage of Thrive; another program may have taken the port, for a moment."""
+        for _ in range(50):
+            with suppress(OSError):
+                self.api.up()
+                return
+            time.sleep(0.1)
         self.api.up()
 
     def outputs(self) -> dict[str, str]:
