@@ -36,9 +36,14 @@ help: ## show this list
 .PHONY: setup
 setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that the other targets need
 
+# DEMO="--events mine.jsonl --config dir/": your own events; DEMO="--svg docs/demo.svg": write the picture in README.md.
 .PHONY: demo
 demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
 	@$(BIN)/python -m sandbox demo $(DEMO)
+
+.PHONY: recordings
+recordings: setup ## the pictures of the terminal in docs/command.md
+	@$(BIN)/python -m sandbox.recordings
 
 # The unit and integration tests alone reach the bound of coverage; measuring it would only slow the others down.
 .PHONY: test
@@ -106,8 +111,7 @@ build: $(SAM)/.ready ## sam build
 	@find .aws-sam/build -name '*.cpython-313.pyc' | grep -q . || \
 	  echo "WARNING: no python3.13 was found, so the artefact has no byte code and every cold start compiles it anew" >&2
 
-# BUCKET=name: where the artefact is uploaded; packaged.yaml then deploys anywhere, or goes to the Serverless Application
-# Repository with `sam publish --template packaged.yaml`.
+# BUCKET=name: where the artefact is uploaded; packaged.yaml then deploys without a build.
 .PHONY: package
 package: build ## sam package: upload the artefact to BUCKET, write packaged.yaml
 	@test -n "$(BUCKET)" || { echo "make package BUCKET=name: the S3 bucket for the artefact is missing" >&2; exit 2; }

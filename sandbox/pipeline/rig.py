@@ -1,4 +1,4 @@
-"""The whole pipeline put together: queue, poller, runtime and stand-in API, ready to be sent to."""
+"""The whole pipeline put together: queue, poller, runtime and stand-in API, ready to receive messages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandbox.pipeline import artefact, mail
+from sandbox.pipeline.emf import json_lines
 from sandbox.pipeline.emulator import ROOT
 from sandbox.pipeline.poller import Poller
 from sandbox.pipeline.runtime import Environment, RuntimeSpec, runtime_emulator, spec_for
 from sandbox.pipeline.stack import Stack, deploy, set_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from sandbox.pipeline.artefact import Artefact
@@ -26,23 +27,25 @@ LOGICAL_ID = "CompletionFunction"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a pipeline may do differently from what the template says.
+    """How a pipeline differs from the template.
 
-    `environments` is the number of execution environments; `parameters` go to the template, `overrides` replace the
-    function's variables afterwards; `visibility` (seconds) replaces the queue's, so that what a killed environment
-    held comes back soon; `plain` does without Lambda's runtime even where there is one.
+    `environments` is the number of execution environments; `parameters` are the template's; `overrides` replaces the
+    function's variables after the deployment; `config` holds the files that are in S3 at the parameter ConfigUri, by
+    name (empty: the parameter is not set); `visibility` (seconds) replaces the queue's visibility timeout, so that
+    messages of a killed environment come back soon; `plain` skips Lambda's runtime even if it is available.
     """
 
     environments: int = 2
     parameters: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, bytes] = field(default_factory=dict)
     visibility: int | None = None
     plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """A running pipeline; its poller waits to be started."""
+    """A running pipeline; its poller has not been started."""
 
     emulator: Emulator
     stack: Stack
@@ -52,20 +55,30 @@ class Rig:
 
     @property
     def queue_url(self) -> str:
-        """Where completions are sent."""
+        """The source queue."""
         return self.stack.event_source.queue.url
 
     @property
     def logs(self) -> list[Path]:
-        """What the function wrote, one file for each environment."""
+        """The function's output, one file per environment."""
         return [environment.log for environment in self.environments]
 
     def backlog(self) -> int:
-        """Count what has not left the source queue yet."""
+        """Return the number of messages in the source queue."""
         return mail.backlog(self.emulator.sqs, self.queue_url)
 
+    def deferred(self, reason: str) -> set[str]:
+        """Return the ids of messages that were deferred for this reason and have not been settled since."""
+        lines = [line for line in json_lines(self.logs) if "outcome" in line]
+        settled = {line["message_id"] for line in lines if line["outcome"] != "deferred"}
+        return {line["message_id"] for line in lines if line.get("reason") == reason} - settled
+
+    def deliver_now(self, message_ids: Iterable[str]) -> None:
+        """End the backoff of messages: SQS delivers them at once."""
+        mail.show(self.emulator.sqs, self.queue_url, [self.poller.handles[message_id] for message_id in message_ids])
+
     def dead_letters(self) -> list[mail.Letter]:
-        """Read the dead-letter queue; what was read is hidden from the next look."""
+        """Read the dead-letter queue; the next call does not return the same messages again."""
         return mail.read_all(self.emulator.sqs, self.stack.dead_letters.url)
 
 
@@ -78,25 +91,23 @@ def build_artefact() -> Artefact:
 def running_rig(
     emulator: Emulator, api: StandIn, code: Artefact, folder: Path, *, name: str = "local", plan: Plan | None = None
 ) -> Iterator[Rig]:
-    """Deploy a stack called `name`, and let its function talk to the stand-in `api` for as long as the block lasts.
+    """Deploy a stack called `name` whose function calls the stand-in `api`, and run it for the length of the block.
 
-    The function's logs go to `folder`. On leaving, the poller stops first and the environments end after it.
+    The function's logs go to `folder`. On leaving, the poller stops before the environments do.
     """
     plan = plan or Plan()
     parameters = {"ThriveBaseUrl": api.url, **plan.parameters}
+    if plan.config:
+        parameters["ConfigUri"] = f"s3://{name}-configuration/config/"
+        put_config(emulator, parameters["ConfigUri"], plan.config)
     stack = deploy(emulator, TEMPLATE, LOGICAL_ID, name, parameters)
     set_secret(emulator, stack, secret_of(api))
     if plan.visibility is not None:
         emulator.sqs.set_queue_attributes(
             QueueUrl=stack.event_source.queue.url, Attributes={"VisibilityTimeout": str(plan.visibility)}
         )
-    spec = spec_for(
-        stack.function,
-        code,
-        emulator.url,
-        emulator=None if plan.plain else runtime_emulator(),
-        overrides=plan.overrides,
-    )
+    runtime = None if plan.plain else runtime_emulator()
+    spec = spec_for(stack.function, code, emulator.url, emulator=runtime, overrides=plan.overrides)
     folder.mkdir(parents=True, exist_ok=True)
     environments = [Environment(spec, folder, f"environment-{number}") for number in range(1, plan.environments + 1)]
     poller = Poller(emulator.sqs, stack.event_source, environments)
@@ -107,6 +118,14 @@ def running_rig(
         yield Rig(emulator, stack, spec, environments, poller)
 
 
+def put_config(emulator: Emulator, uri: str, files: Mapping[str, bytes]) -> None:
+    """Put files, by name, where the parameter ConfigUri (`s3://bucket/prefix/`) points to; create the bucket."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    emulator.put(f"/{bucket}")
+    for name, content in files.items():
+        emulator.put(f"/{bucket}/{prefix}{name}", content)
+
+
 def secret_of(api: StandIn) -> dict[str, str]:
-    """Give the secret's value that the stand-in accepts."""
+    """Return the secret's value that the stand-in accepts."""
     return {"tenantId": api.tenant_id, "clientId": api.client_id, "clientSecret": api.client_secret}

@@ -1,20 +1,19 @@
-"""The error tree: what can go wrong, in the words of this package.
+"""The exceptions of this package.
 
-Functions below :mod:`completion_sync.sync` raise from this tree and nothing else; ``sync`` turns each error into an
-outcome, so that nothing is raised for an SQS event but :class:`SettingError`. The texts are ours: never a library's own
-text, which may quote a header or a body.
+The modules below :mod:`completion_sync.sync` raise nothing else. ``sync`` turns each of them into an outcome, so an SQS
+event raises only :class:`SettingError`. The texts are our own: a library's text may quote a header or a body.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-DeferralReason = Literal["rate_limited", "unavailable", "unauthorized", "misconfigured", "out_of_time"]
-RejectionReason = Literal["invalid_message", "refused"]
+DeferralReason = Literal["rate_limited", "unavailable", "unauthorized", "misconfigured", "unknown_user", "out_of_time"]
+RejectionReason = Literal["invalid_message", "refused", "unknown_user", "unknown_content"]
 
 
 class CompletionSyncError(Exception):
-    """The root of the tree."""
+    """The base of all exceptions of this package."""
 
 
 class SettingError(CompletionSyncError):
@@ -25,22 +24,30 @@ class SettingError(CompletionSyncError):
         self.variable = variable
 
 
+class InvalidExpressionError(CompletionSyncError):
+    """A JMESPath expression cannot be compiled; the text says what is wrong."""
+
+
+class ConfigError(CompletionSyncError):
+    """A configuration file is invalid; the text names the file and the place, and says what is allowed."""
+
+
 class UnsupportedEventError(CompletionSyncError):
     """The invocation is neither a batch of SQS records nor an EventBridge event."""
 
 
 class EventNotRecordedError(CompletionSyncError):
-    """A direct EventBridge event is neither recorded nor handed to a queue: Lambda must try it again."""
+    """A direct EventBridge event is neither recorded nor in a queue: Lambda must retry it."""
 
 
 class InvalidMessageError(CompletionSyncError):
-    """A message holds no completion; the text names the field and what is allowed, never the value."""
+    """A message does not hold a completion; the text names the field and what is allowed, never the value."""
 
 
 class CallError(CompletionSyncError):
-    """A call did not end in a record.
+    """A completion was not recorded.
 
-    ``detail`` is for people and holds no secret; ``status`` is the HTTP status, or None where none arrived.
+    ``detail`` is for people and holds no secret; ``status`` is the HTTP status, or None if there was none.
     """
 
     def __init__(self, detail: str, *, status: int | None = None) -> None:
@@ -48,13 +55,31 @@ class CallError(CompletionSyncError):
         self.detail = detail
         self.status = status
 
+    def copy(self) -> Self:
+        """Return an equal error that holds no traceback, to keep it or to raise it elsewhere."""
+        twin = type(self).__new__(type(self))
+        twin.args = self.args
+        twin.__dict__.update(self.__dict__)
+        return twin
+
 
 class RefusedError(CallError):
-    """Thrive refuses this message, and would refuse it again."""
+    """Thrive refuses this completion, and would refuse it again."""
+
+
+class UnknownContentError(CallError):
+    """The content table does not have this code."""
+
+
+class UnknownUserError(CallError):
+    """Thrive does not know this reference, or not yet."""
+
+    def __init__(self) -> None:
+        super().__init__("Thrive does not know the person behind userRef", status=404)
 
 
 class DeferralError(CallError):
-    """This message cannot be recorded now; a later delivery may be. ``retry_after`` is in seconds."""
+    """This completion cannot be recorded now, but perhaps at a later delivery. ``retry_after`` is in seconds."""
 
     def __init__(
         self,
@@ -69,19 +94,26 @@ class DeferralError(CallError):
         self.retry_after = retry_after
 
 
+class HeldError(DeferralError):
+    """No call was made: a pause or an outage holds it back."""
+
+
 class TemporaryError(DeferralError):
     """This one call failed in a way that may pass: throttled, unavailable, unreadable, lost, timed out."""
 
 
+class ForbiddenError(DeferralError):
+    """Thrive answered 403. Perhaps it forbids this completion only, perhaps the credentials lack the scope."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("unauthorized", detail, status=403)
+
+
 class AccessError(DeferralError):
-    """No message at all can be sent now: no credentials, no token, no permission, or a wrong set-up.
+    """No completion can be sent now: no credentials, no token, or a wrong configuration.
 
-    It is not the message's fault, and the rest of the batch would meet the same: it is deferred without a call.
+    It is not the message's fault, and the rest of the batch would meet the same, so it is deferred without a call.
     """
-
-    def again(self) -> AccessError:
-        """Make an equal error, to be kept or raised elsewhere: this one holds a traceback, with all its frames."""
-        return AccessError(self.reason, self.detail, status=self.status, retry_after=self.retry_after)
 
 
 class OutOfTimeError(DeferralError):

@@ -1,4 +1,4 @@
-"""The four ways in which a message ends."""
+"""The outcomes of a message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """Thrive made a new record. ``statement_id`` is None where the answer's body could not be read."""
+    """Thrive created a record. ``statement_id`` is None if the answer has no usable one."""
 
     statement_id: str | None
     status: int
@@ -21,7 +21,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """Thrive held the record already."""
+    """Thrive has the record already."""
 
     statement_id: str | None
     status: int
@@ -30,8 +30,18 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """The mapping says that the message is no completion: it is deleted."""
+
+    name: ClassVar[str] = "ignored"
+    reason: ClassVar[None] = None
+    status: ClassVar[None] = None
+    statement_id: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
-    """The message will never be recorded as it stands: it belongs in the dead-letter queue, with the reason."""
+    """The message can never be recorded as it is: it belongs in the dead-letter queue, with the reason."""
 
     reason: RejectionReason
     detail: str
@@ -42,7 +52,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The message must come again later, no sooner than ``retry_after`` seconds from now where Thrive said so."""
+    """The message must be delivered again later: no sooner than in ``retry_after`` seconds, if Thrive said so."""
 
     reason: DeferralReason
     detail: str
@@ -52,4 +62,4 @@ class Deferred:
     statement_id: ClassVar[None] = None
 
 
-Outcome = Created | Existing | Rejected | Deferred
+Outcome = Created | Existing | Ignored | Rejected | Deferred

@@ -1,4 +1,4 @@
-"""What becomes of messages that were not recorded: put off, dead-lettered, or handed to the retry queue."""
+"""What happens to messages that were not recorded: postponed, dead-lettered, or sent to the retry queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .completion import format_timestamp
+from .timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         SendMessageBatchRequestEntryTypeDef,
     )
 
+    from .clock import Clock
     from .events import Message
     from .outcomes import Rejected
-    from .retry import Clock
 
 T = TypeVar("T")
 
@@ -30,20 +30,20 @@ T = TypeVar("T")
 MAX_ENTRIES = 10
 MAX_DELAY_SECONDS = 900
 MAX_DETAIL_LENGTH = 256
-# Kept below the smallest limit that SQS ever had for the sum of a batch call, attributes and all.
+# Below the smallest limit that SQS ever had for a batch call, attributes included.
 MAX_BATCH_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A message and the whole seconds that it is to stay away."""
+    """A message, and for how many seconds it stays invisible."""
 
     message: Message
     seconds: int
 
 
 class Queues:
-    """Calls to SQS. None of them raises: what was not done is what the answer reports, and SQS delivers it again."""
+    """Calls to SQS. None of them raises: what could not be done is reported, and SQS delivers it again."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Queues:
         clock: Clock,
         warn: Callable[[str], None],
     ) -> None:
-        """:param warn: told in our own words what SQS refused."""
+        """:param warn: called with a line for the log about what SQS refused."""
         self._client = client
         self._dead_letter_queue_url = dead_letter_queue_url
         self._retry_queue_url = retry_queue_url
@@ -61,9 +61,9 @@ class Queues:
         self._warn = warn
 
     def postpone(self, postponed: Sequence[Postponed]) -> list[Callable[[], set[str]]]:
-        """Give the calls, ten messages each, that make messages visible again only after their backoff.
+        """Return the calls, for ten messages each, that keep messages invisible for their backoff.
 
-        Best effort: where one fails, the queue's own visibility timeout applies. Each gives no ids: nothing is settled.
+        Best effort: if one fails, the queue's own visibility timeout applies. They return no ids: nothing is settled.
         """
         by_queue: defaultdict[str, list[Postponed]] = defaultdict(list)
         for item in postponed:
@@ -97,9 +97,9 @@ class Queues:
         return set()
 
     def dead_letter(self, rejected: Sequence[tuple[Message, Rejected]]) -> list[Callable[[], set[str]]]:
-        """Give the calls, up to ten messages each, that send messages to the dead-letter queue with the reason.
+        """Return the calls, for up to ten messages each, that send messages to the dead-letter queue with the reason.
 
-        Each gives the ids of the messages that stand there. Without a dead-letter queue there are no calls.
+        Each returns the ids of the messages that are there. Without a dead-letter queue there are no calls.
         """
         url = self._dead_letter_queue_url
         if url is None:
@@ -107,7 +107,7 @@ class Queues:
         return [
             _bind(self._send, url, chunk)
             for chunk in _chunks(
-                # SQS takes no empty body, and might refuse those beside it: such a one never came from a queue.
+                # SQS takes no empty body, and might refuse the others because of it. It never came from a queue.
                 [
                     (message, message.body, _attributes(message, outcome, self._clock))
                     for message, outcome in rejected
@@ -143,9 +143,9 @@ class Queues:
         return {message.id for index, (message, _, _) in enumerate(chunk) if str(index) in sent}
 
     def requeue(self, message: Message, seconds: int) -> bool:
-        """Send a direct event to the retry queue, to be delivered in ``seconds`` (SQS: 900 at most).
+        """Send a direct event to the retry queue, to be delivered in ``seconds`` (SQS: at most 900).
 
-        :returns: whether it stands there; False without a retry queue.
+        :returns: whether it is there; False without a retry queue.
         """
         url = self._retry_queue_url
         if url is None:
@@ -159,22 +159,22 @@ class Queues:
                 delay = min(seconds, MAX_DELAY_SECONDS)
                 self._client().send_message(QueueUrl=url, MessageBody=message.body, DelaySeconds=delay)
         except (BotoCoreError, ClientError, ValueError) as error:
-            self._warn(f"the event was not handed to the retry queue: {describe(error)}")
+            self._warn(f"the event was not sent to the retry queue: {describe(error)}")
             return False
         return True
 
 
 def queue_url(arn: str, endpoint_url: str) -> str:
-    """Give the URL of a queue by its ARN ``arn:partition:sqs:region:account:name``: its form is fixed, no call needed.
+    """Return the URL of the queue with the ARN ``arn:partition:sqs:region:account:name``, without a call to SQS.
 
-    :raises ValueError: this is no ARN of a queue.
+    :raises ValueError: it is not the ARN of a queue.
     """
     _, _, _, _, account, name = arn.split(":")
     return f"{endpoint_url.rstrip('/')}/{account}/{name}"
 
 
 def _attributes(message: Message, outcome: Rejected, clock: Clock) -> dict[str, str]:
-    """Give the dead letter's attributes: strings, as an auditor reads them. SQS allows ten, and no empty one."""
+    """Return the dead letter's attributes, as strings for people. SQS allows ten, and no empty one."""
     first_received = None if message.first_received is None else message.first_received / 1000
     values = {
         "reason": outcome.reason,
@@ -194,7 +194,7 @@ def _iso(seconds: float) -> str:
 
 
 def describe(error: BotoCoreError | ClientError | ValueError) -> str:
-    """Name an error of boto3's without its text, which may quote what was sent."""
+    """Describe an error of boto3's without its text, which may quote what was sent."""
     if isinstance(error, ClientError):
         return f"SQS answered {str(error.response.get('Error', {}).get('Code', 'unknown'))[:64]}"
     return type(error).__name__
@@ -205,7 +205,7 @@ def _codes(failed: Iterable[Mapping[str, object]]) -> str:
 
 
 def _chunks(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Cut into runs that one batch call may carry."""
+    """Split into chunks that fit into one batch call."""
     chunk: list[T] = []
     total = 0
     for item in items:

@@ -1,98 +1,37 @@
-"""Time: the clock, the deadline of an invocation, retries within it, and the backoff between deliveries."""
+"""Retries within an invocation, and the backoff between deliveries."""
 
 from __future__ import annotations
 
 import math
 import random
 import re
-import time
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from .errors import TemporaryError
+from .errors import HeldError, OutOfTimeError, TemporaryError
+from .pressure import MAX_WAIT_SECONDS, MIN_ATTEMPT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+
+    from .clock import Clock, Deadline, Instant
+    from .pressure import Pressure
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
-# What one invocation waits at the most for one more attempt: waiting in Lambda costs money, waiting in SQS does not.
-MAX_WAIT_SECONDS = 2.0
 _FIRST_WAIT_SECONDS = 0.2
-# Less than this is not worth an attempt: it would time out with the request perhaps received.
-MIN_ATTEMPT_SECONDS = 0.2
+# The longest that a server may send us away, whatever it says.
+MAX_RETRY_AFTER_SECONDS = 3600.0
+SHORTEST_PERSON_WAIT_SECONDS, LONGEST_PERSON_WAIT_SECONDS = 300.0, 21_600.0
 # SQS allows twelve hours of invisibility in total, counted from the receive.
 MAX_VISIBILITY_SECONDS = 43_200
-# A record may have waited in Lambda's batching window, five minutes at most, before the function saw it.
+# A record may have waited in Lambda's batching window, at most five minutes, before the function saw it.
 _MAX_BATCHING_WINDOW_SECONDS = 300
 
 _DELAY_SECONDS = re.compile(r"(\d+)(\.\d+)?", re.ASCII)
 _MAX_DIGITS = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Instant:
-    """A moment on both clocks, in seconds."""
-
-    wall: float
-    monotonic: float
-
-
-class Clock(Protocol):
-    """The source of time, and the only sleeper: tests pass a virtual one."""
-
-    def now(self) -> Instant:
-        """Read both clocks."""
-        ...
-
-    def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` pass."""
-        ...
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now(self) -> Instant:
-        """Read both clocks."""
-        return Instant(time.time(), time.monotonic())
-
-    def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` pass."""
-        time.sleep(seconds)
-
-
-def elapsed(since: Instant, now: Instant) -> float:
-    """Give the seconds between two moments, by the clock that says more.
-
-    A frozen execution environment stops the monotonic clock, and the wall clock may step back: whichever stood still,
-    the other one knows.
-    """
-    return max(now.wall - since.wall, now.monotonic - since.monotonic)
-
-
-def is_within(seconds: float, since: Instant, now: Instant) -> bool:
-    """Tell whether a failure of ``since`` is still to be remembered, for ``seconds`` in all.
-
-    Not once the wall clock has stepped back: in an environment that was frozen meanwhile neither clock would tell, and
-    one second could last for hours.
-    """
-    return now.wall >= since.wall and elapsed(since, now) < seconds
-
-
-class Deadline:
-    """The moment by which a piece of work must have ended. Within one invocation nothing freezes: monotonic time."""
-
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock = clock
-        self._end = clock.now().monotonic + seconds
-
-    def remaining(self) -> float:
-        """Give the seconds that are left, 0.0 when it has passed."""
-        return max(0.0, self._end - self._clock.now().monotonic)
 
 
 class RetryPolicy:
@@ -102,26 +41,75 @@ class RetryPolicy:
         self._clock = clock
         self._uniform = uniform
 
-    def call(self, operation: Callable[[], T], deadline: Deadline) -> T:
-        """Run ``operation`` until it returns, fails for good, or another attempt cannot be afforded.
+    def call(
+        self,
+        operation: Callable[[], T],
+        deadline: Deadline,
+        pressure: Pressure,
+        subject: Hashable,
+        *,
+        probing: bool = False,
+    ) -> T:
+        """Run ``operation`` until it returns, fails for good, or another attempt is not worth it.
 
-        :raises TemporaryError: the last one, where ``operation`` kept raising it. Any other error passes at once.
+        Failures are reported to ``pressure``; ``operation`` itself reports answers, as it can tell them apart.
+
+        :param subject: what the call is about.
+        :param probing: the operation probes an outage: one attempt only.
+        :raises HeldError: ``pressure`` allows no attempt at all.
+        :raises TemporaryError: the last one raised by ``operation``. Any other error passes at once.
         """
-        attempt = 1
+        failure: TemporaryError | None = None
+        attempts = 0
         while True:
+            try:
+                sent = pressure.admit(deadline, probing=probing)
+            except HeldError as held:
+                if failure is None:
+                    raise
+                failure.retry_after = _longer(failure.retry_after, held.retry_after)
+                raise failure from None
             try:
                 return operation()
             except TemporaryError as error:
-                wait = self._wait(attempt, error.retry_after)
-                if attempt == MAX_ATTEMPTS or wait is None or wait + MIN_ATTEMPT_SECONDS > deadline.remaining():
-                    raise
-            self._clock.sleep(wait)
-            attempt += 1
+                failure = error
+            attempts += 1
+            if failure.reason == "rate_limited":
+                # The pause itself is waited for before the next attempt is admitted.
+                failure.retry_after = _longer(failure.retry_after, pressure.throttled(sent, failure.retry_after))
+                wait = 0.0
+            else:
+                if probing:
+                    pressure.probe_failed(subject)
+                else:
+                    pressure.failed(subject)
+                wait = self._wait(attempts, failure.retry_after)
+            is_last = probing or attempts == MAX_ATTEMPTS or pressure.is_out
+            if is_last or wait > MAX_WAIT_SECONDS or wait + MIN_ATTEMPT_SECONDS > deadline.remaining():
+                raise failure
+            if wait > 0:
+                self._clock.sleep(wait)
 
-    def _wait(self, attempt: int, retry_after: float | None) -> float | None:
-        longest = _FIRST_WAIT_SECONDS * 2 ** (attempt - 1)
-        wait = max(self._uniform(longest / 2, longest), retry_after or 0.0)
-        return wait if wait <= MAX_WAIT_SECONDS else None
+    def _wait(self, attempts: int, retry_after: float | None) -> float:
+        longest = _FIRST_WAIT_SECONDS * 2.0 ** (attempts - 1)
+        return max(self._uniform(longest / 2, longest), retry_after or 0.0)
+
+
+def attempt_within(deadline: Deadline, timeout: float, send: Callable[[float], T]) -> T:
+    """Call ``send`` with the seconds that one attempt may take: ``timeout``, or what is left until the deadline.
+
+    :raises OutOfTimeError: too little time is left for an attempt, or the deadline came before the answer. Unlike a
+        :class:`TemporaryError`, which passes, neither says anything about the server.
+    """
+    remaining = deadline.remaining()
+    if remaining < MIN_ATTEMPT_SECONDS:
+        raise OutOfTimeError
+    try:
+        return send(min(timeout, remaining))
+    except TemporaryError:
+        if remaining < timeout and deadline.remaining() < MIN_ATTEMPT_SECONDS:
+            raise OutOfTimeError("the function's deadline came before the answer") from None
+        raise
 
 
 class Backoff:
@@ -132,28 +120,39 @@ class Backoff:
         self._cap = cap
         self._uniform = uniform
 
-    def seconds(self, receive_count: int, retry_after: float | None = None, passed: float = 0.0) -> int:
-        """Give whole seconds; a longer ``retry_after`` wins.
+    def for_unknown_person(self, age: float, passed: float = 0.0) -> int:
+        """Return whole seconds for a message of this age that waits for a person to be created in Thrive.
 
-        Never more than what SQS still allows, ``passed`` seconds after the invocation began.
+        Between half and the whole of the age, within bounds: three days cost about twenty receives.
         """
-        # 2^30 seconds are 34 years: beyond, the power itself would overflow before the cap is applied.
+        whole = min(LONGEST_PERSON_WAIT_SECONDS, max(SHORTEST_PERSON_WAIT_SECONDS, age))
+        return _allowed(self._uniform(whole / 2, whole), passed)
+
+    def seconds(self, receive_count: int, retry_after: float | None = None, passed: float = 0.0) -> int:
+        """Return whole seconds; a longer ``retry_after`` wins.
+
+        Never more than SQS still allows, ``passed`` seconds after the invocation began.
+        """
+        # 2^30 seconds are 34 years: beyond that, the power itself would overflow before the cap is applied.
         whole = min(self._cap, self._base * 2 ** min(max(receive_count, 1) - 1, 30))
-        wait = max(self._uniform(whole / 2, whole), retry_after or 0.0)
-        allowed = MAX_VISIBILITY_SECONDS - _MAX_BATCHING_WINDOW_SECONDS - math.ceil(passed)
-        return max(0, min(math.ceil(wait), allowed))
+        return _allowed(max(self._uniform(whole / 2, whole), retry_after or 0.0), passed)
+
+
+def _allowed(wait: float, passed: float) -> int:
+    allowed = MAX_VISIBILITY_SECONDS - _MAX_BATCHING_WINDOW_SECONDS - math.ceil(passed)
+    return max(0, min(math.ceil(wait), allowed))
 
 
 def parse_retry_after(value: str | None, now: Instant) -> float | None:
-    """Read a ``Retry-After`` header (RFC 9110, section 10.2.3) tolerantly: seconds, decimals too, or an HTTP date.
+    """Parse a ``Retry-After`` header (RFC 9110, section 10.2.3) tolerantly: seconds, also with decimals, or a date.
 
-    :returns: seconds from now, at most twelve hours; None where the header is absent, unreadable or says nothing.
+    :returns: seconds from now, at most an hour; None if the header is absent, unreadable or not in the future.
     """
     if value is None:
         return None
     text = value.strip()
     if match := _DELAY_SECONDS.fullmatch(text):
-        seconds = float(text) if len(match[1]) <= _MAX_DIGITS else float(MAX_VISIBILITY_SECONDS)
+        seconds = float(text) if len(match[1]) <= _MAX_DIGITS else MAX_RETRY_AFTER_SECONDS
     else:
         try:
             date = parsedate_to_datetime(text)
@@ -161,4 +160,8 @@ def parse_retry_after(value: str | None, now: Instant) -> float | None:
             seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.wall
         except (ValueError, OverflowError):
             return None
-    return min(seconds, float(MAX_VISIBILITY_SECONDS)) if seconds > 0 else None
+    return min(seconds, MAX_RETRY_AFTER_SECONDS) if seconds > 0 else None
+
+
+def _longer(one: float | None, other: float | None) -> float | None:
+    return max(one or 0.0, other or 0.0) or None

@@ -1,8 +1,9 @@
-"""Settings: the only reader of the environment. A bad value fails at start, with the variable's name."""
+"""Settings, the only reader of the environment. A bad value fails at start, with the variable's name."""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Where Thrive answers: REST and its tokens on the public API, webhook tokens on the user API."""
+    """Thrive's hosts: the public API for REST and its tokens, the user API for webhook tokens."""
 
     public_api: str
     user_api: str
@@ -33,18 +34,20 @@ ENVIRONMENTS: dict[str, Hosts] = {
 WEBHOOK_SCOPE = "api/webhooks"
 
 _NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+# Bucket names: 3 to 63 lower-case letters, digits, dots and hyphens ("Bucket naming rules" in Amazon S3's user guide).
+_S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([!-~]{1,900}/)?")
 # RFC 6749, section 3.3: scope-token.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
-# Docker's own default bridge, docker0; further networks of Docker's overlap with those of companies.
+# Docker's default bridge, docker0. Its other networks overlap with those of companies.
 _DOCKER_BRIDGE = ipaddress.ip_network("172.17.0.0/16")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The configuration of one execution environment; the README's table gives each variable's meaning.
+    """The configuration of one execution environment; docs/configuration.md gives each variable's meaning.
 
-    ``public_api`` and ``user_api`` are base URLs without a trailing slash; the seconds are seconds.
+    ``public_api`` and ``user_api`` are base URLs without a trailing slash.
     """
 
     secret_id: str
@@ -60,10 +63,22 @@ class Settings:
     backoff_cap_seconds: float
     service: str
     metrics_namespace: str
+    log_level: str
+    read_scope: str = "api/read"
+    user_cache_seconds: float = 3600
+    user_wait_hours: float = 72
+    config_uri: str | None = None
+    config_max_age_seconds: float = 300
+
+    @property
+    def one_scope_suffices(self) -> bool:
+        """Whether a token with the scope for completions may look people up too."""
+        granted = self.scope.split()
+        return "api/all" in granted or self.scope == self.read_scope or self.read_scope in granted
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read and check every variable. An empty one counts as absent, save for ``THRIVE_SCOPE``.
+        """Read and validate every variable. An empty one counts as absent, except for the scopes.
 
         :raises SettingError: names the variable and what is allowed.
         """
@@ -72,7 +87,7 @@ class Settings:
             secret_id=_required(env, "THRIVE_SECRET_ID", "must be the name or the ARN of the secret"),
             public_api=hosts.public_api,
             user_api=hosts.user_api,
-            scope=_scope(env),
+            scope=_scope(env, "THRIVE_SCOPE", "api/write"),
             dead_letter_queue_url=_queue_url(env, "DEAD_LETTER_QUEUE_URL"),
             retry_queue_url=_queue_url(env, "RETRY_QUEUE_URL"),
             max_concurrency=int(_number(env, "MAX_CONCURRENCY", 10, 1, 200, whole=True)),
@@ -82,6 +97,12 @@ class Settings:
             backoff_cap_seconds=_number(env, "BACKOFF_CAP_SECONDS", 3600, 0, 43_200),
             service=_optional(env, "POWERTOOLS_SERVICE_NAME") or "thrive-completion-sync",
             metrics_namespace=_optional(env, "POWERTOOLS_METRICS_NAMESPACE") or "ThriveCompletionSync",
+            log_level=_log_level(env),
+            read_scope=_scope(env, "THRIVE_READ_SCOPE", "api/read"),
+            user_cache_seconds=_number(env, "USER_CACHE_SECONDS", 3600, 0, 86_400),
+            user_wait_hours=_number(env, "USER_WAIT_HOURS", 72, 0, 168),
+            config_uri=_config_uri(env),
+            config_max_age_seconds=_number(env, "CONFIG_MAX_AGE_SECONDS", 300, 0, 86_400),
         )
 
 
@@ -108,13 +129,27 @@ def _number(
     raise SettingError(variable, f"must be {kind} from {least:g} to {most:g}")
 
 
-def _scope(env: Mapping[str, str]) -> str:
-    scope = env.get("THRIVE_SCOPE")
-    if scope is None:
-        return "api/write"
+def _scope(env: Mapping[str, str], variable: str, default: str) -> str:
+    scope = env.get(variable, default)
     if scope == "" or _SCOPE.fullmatch(scope):
         return scope
-    raise SettingError("THRIVE_SCOPE", "must be scopes separated by single spaces, such as api/write, or empty")
+    raise SettingError(variable, f"must be scopes separated by single spaces, such as {default}, or empty")
+
+
+def _config_uri(env: Mapping[str, str]) -> str | None:
+    uri = _optional(env, "CONFIG_URI")
+    if uri is None:
+        return None
+    if not _S3_URI.fullmatch(uri if uri.endswith("/") else f"{uri}/"):
+        raise SettingError("CONFIG_URI", "must be s3://bucket/ or s3://bucket/prefix/")
+    return uri if uri.endswith("/") else f"{uri}/"
+
+
+def _log_level(env: Mapping[str, str]) -> str:
+    level = (_optional(env, "POWERTOOLS_LOG_LEVEL") or "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise SettingError("POWERTOOLS_LOG_LEVEL", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return level
 
 
 def _hosts(env: Mapping[str, str]) -> Hosts:

@@ -1,8 +1,8 @@
-"""SnapStart: what is done before Lambda takes a snapshot of an execution environment, and after each restore.
+"""SnapStart: the hooks before Lambda takes a snapshot of an execution environment and after each restore.
 
-Every restored environment starts from the same memory. So the snapshot holds modules and wiring alone: no secret, no
-token, no connection, no client (a boto3 client holds credentials), nothing that ages; and after a restore whatever
-might have crept in is dropped, and the random numbers part ways.
+Every restored environment starts from the same memory. So the snapshot holds modules and wiring only: no secret, token,
+connection or client (a boto3 client holds credentials), nothing that ages. After a restore everything remembered is
+dropped, and the random numbers are seeded anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from . import bootstrap
 
 
 def register() -> None:
-    """Register both hooks with the runtime, where it has them (Python 3.12 and newer in Lambda)."""
+    """Register both hooks, if the runtime has them (Python 3.12 and newer in Lambda)."""
     try:
         from snapshot_restore_py import (  # type: ignore[import-untyped]  # noqa: PLC0415 - it has no type hints
             register_after_restore,
@@ -26,7 +26,7 @@ def register() -> None:
 
 
 def before_snapshot() -> None:
-    """Import and wire all that can be; a bad setting then fails the deployment and not the first message.
+    """Import and wire what can be; a bad setting then fails the deployment, not the first message.
 
     :raises SettingError: a variable is missing or has a bad value.
     """
@@ -36,6 +36,6 @@ def before_snapshot() -> None:
 
 
 def after_restore() -> None:
-    """Start afresh: other credentials, other sockets, other jitter than in any other environment."""
+    """Share nothing with other environments: neither credentials nor sockets nor jitter."""
     random.seed()
     bootstrap.application().reset()

@@ -1,4 +1,4 @@
-"""The heart: one completion becomes one outcome, and a batch becomes one outcome for each message.
+"""The batch engine: a batch of messages becomes one outcome for each.
 
 Here, and only here, errors become outcomes.
 """
@@ -6,36 +6,43 @@ Here, and only here, errors become outcomes.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
+from .clock import Clock, Deadline, elapsed
+from .completion import Completion, Unresolved
 from .errors import (
     AccessError,
     CallError,
     CompletionSyncError,
     DeferralError,
+    ForbiddenError,
+    HeldError,
     InvalidMessageError,
     OutOfTimeError,
     RefusedError,
+    UnknownContentError,
+    UnknownUserError,
 )
-from .outcomes import Created, Deferred, Existing, Outcome, Rejected
-from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, RetryPolicy, elapsed
+from .outcomes import Created, Deferred, Existing, Ignored, Outcome, Rejected
+from .pressure import MIN_ATTEMPT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
-    from .completion import Completion
+    from .clock import Instant
     from .events import Message
+    from .pressure import Pressure
+    from .resolution import Resolver
+    from .retry import RetryPolicy
 
-
-# Indices of messages, and what they hold.
-_Lane: TypeAlias = "list[tuple[int, Completion]]"
+# Thrive's refusals of a completion that may be about its user id.
+_ABOUT_THE_USER = frozenset({404, 422})
 
 
 class Recorder(Protocol):
-    """What records one completion; :class:`completion_sync.thrive.ThriveClient` does."""
+    """What records one completion: :class:`completion_sync.thrive.ThriveClient`."""
 
     def record(self, completion: Completion, deadline: Deadline) -> Created | Existing:
         """Record it, or raise a :class:`~completion_sync.errors.CallError`."""
@@ -44,11 +51,35 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one message ended, after how many attempts of ours (0: none was made), in how many milliseconds."""
+    """The outcome of one message, after how many attempts (0: none was made), in how many milliseconds.
+
+    ``completion`` is what it holds in Thrive's ids, as far as that is known.
+    """
 
     outcome: Outcome
     attempts: int = 0
     duration_ms: float = 0.0
+    completion: Completion | None = None
+    # No call was made, because of a pause, an outage, or a message before it in its group that was held for these.
+    is_held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Messages that go one after the other: a FIFO group, or identical completions.
+
+    ``key`` is what they have in common; ``items`` are indices of messages with what they hold.
+    """
+
+    key: Hashable
+    items: list[tuple[int, Completion | Unresolved]]
+    is_group: bool
+    receive_count: int
+
+    @property
+    def head(self) -> Completion | Unresolved:
+        """What the first message holds."""
+        return self.items[0][1]
 
 
 class CompletionSync:
@@ -57,157 +88,333 @@ class CompletionSync:
     def __init__(
         self,
         recorder: Recorder,
+        resolver: Resolver,
         retry: RetryPolicy,
+        completions: Pressure,
+        lookups: Pressure,
+        user_wait_seconds: float,
         executor: Callable[[], Executor],
         clock: Clock,
+        count: Callable[[str], None],
         unexpected: Callable[[Exception], None],
     ) -> None:
-        """Take the parts.
+        """Create the engine.
 
-        :param executor: gives the pool of threads; its size bounds the requests in flight.
-        :param unexpected: told of an error outside our tree, which is a defect of this package.
+        :param completions, lookups: the pressure of each kind of call.
+        :param user_wait_seconds: the age from which a message for an unknown person is rejected.
+        :param executor: returns the thread pool; its size bounds the requests in flight.
+        :param count: called with ``DeferredWithoutCall``.
+        :param unexpected: called with an error that is none of ours: a defect of this package.
         """
-        self._recorder = recorder
-        self._retry = retry
+        self.recorder = recorder
+        self.resolver = resolver
+        self.retry = retry
+        self.completions = completions
+        self.lookups = lookups
+        self.user_wait_seconds = user_wait_seconds
+        self.clock = clock
+        self.count = count
+        self.unexpected = unexpected
         self._executor = executor
-        self._clock = clock
-        self._unexpected = unexpected
 
-    def run(self, messages: Sequence[Message], deadline: Deadline) -> list[Result]:
-        """Give one result for each message, in the messages' order, by the deadline. Raises nothing.
+    def run(self, messages: Sequence[Message], deadline: Deadline, began: Instant | None = None) -> list[Result]:
+        """Return one result for each message, in the order of the messages, by the deadline. Raises nothing.
+
+        :param began: when the invocation began, if that is not now.
 
         - A FIFO group is kept in order, and once one of its messages is deferred, so are those behind it.
         - Identical completions are sent once and share the outcome.
-        - Once Thrive cannot be called at all (:class:`AccessError`), what remains is deferred without a call.
-        - A call that hangs beyond the deadline is left behind: its message is deferred.
+        - Once Thrive cannot be called at all (:class:`AccessError`), the rest is deferred without a call.
+        - In an outage one message probes it, or two; the rest is deferred without a call unless Thrive answers.
+        - Messages that need a lookup come last: lookups that hang keep no other message waiting.
+        - A call that hangs beyond the deadline is left behind, and its message is deferred.
         """
-        batch = _Batch(self._recorder, self._retry, self._clock, self._unexpected, messages, deadline)
+        batch = _Batch(self, messages, deadline, began or self.clock.now())
         executor = self._executor()
         futures: list[Future[None]] = []
         try:
-            futures.extend(executor.submit(batch.work, lane) for lane in _lanes(messages))
+            if self.completions.is_out:
+                futures.append(executor.submit(batch.probe))
+                wait(futures, timeout=deadline.remaining())
+            last: list[Lane] = []
+            for lane in batch.lanes:
+                if batch.needs_lookups(lane):
+                    last.append(lane)
+                else:
+                    futures.append(executor.submit(batch.work, lane))
+            if self.lookups.is_out and not self.completions.is_out:
+                futures.append(executor.submit(batch.probe_lookups))
+                wait(futures[-1:], timeout=deadline.remaining())
+            futures.extend(executor.submit(batch.work, lane) for lane in last)
             wait(futures, timeout=deadline.remaining())
         finally:
-            # Also where no thread could be started: what waits in the pool must not begin in a later invocation.
+            # Even if a thread could not be started: what waits in the pool must not begin in a later invocation.
             batch.close()
             for future in futures:
                 future.cancel()
-        return batch.results()
+        results = batch.results()
+        for result in results:
+            if result.is_held:
+                self.count("DeferredWithoutCall")
+        return results
 
 
-def _lanes(messages: Sequence[Message]) -> list[_Lane]:
-    """Divide a batch into what goes one after the other: a FIFO group, or identical completions.
+class _Access:
+    """Whether one kind of call is still possible in a batch."""
 
-    What holds no completion needs no call, and does not hold its group.
-    """
-    lanes: defaultdict[object, _Lane] = defaultdict(list)
-    for index, message in enumerate(messages):
-        content = message.content
-        if not isinstance(content, InvalidMessageError):
-            lanes[content if message.group is None else (message.queue_arn, message.group)].append((index, content))
-    return list(lanes.values())
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forbidden: set[Hashable] = set()
+        self._has_settled = False
+        self._halted: AccessError | None = None
+
+    def check(self) -> None:
+        """Raise the :class:`AccessError` that makes these calls impossible, if there is one."""
+        if self._halted is not None:
+            raise self._halted.copy()
+
+    @property
+    def is_halted(self) -> bool:
+        return self._halted is not None
+
+    def settled(self) -> None:
+        """Take note that Thrive has decided about a message."""
+        self._has_settled = True
+
+    def failed(self, error: CallError, subject: Hashable) -> None:
+        """Draw from one message's error what it means for the others; ``subject`` is what the call was about."""
+        match error:
+            case RefusedError() | UnknownUserError():
+                self._has_settled = True
+            case AccessError():
+                self._halted = error.copy()
+            case ForbiddenError():
+                # One forbidden message must not stop the others; a second one, with nothing settled, shows that the
+                # credentials lack the permission. Messages that share a call count as one.
+                with self._lock:
+                    self._forbidden.add(subject)
+                    if len(self._forbidden) > 1 and not self._has_settled:
+                        self._halted = AccessError(error.reason, error.detail, status=error.status)
 
 
 class _Batch:
-    """One batch in work: what its threads share."""
+    """One batch in progress: what its threads share."""
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        retry: RetryPolicy,
-        clock: Clock,
-        unexpected: Callable[[Exception], None],
-        messages: Sequence[Message],
-        deadline: Deadline,
-    ) -> None:
-        self._recorder = recorder
-        self._retry = retry
-        self._clock = clock
-        self._unexpected = unexpected
+    def __init__(self, engine: CompletionSync, messages: Sequence[Message], deadline: Deadline, began: Instant) -> None:
+        self._engine = engine
         self._messages = messages
         self._deadline = deadline
+        self._began = began
         self._lock = threading.Lock()
         self._results: dict[int, Result] = {}
-        self._sent: dict[Completion, Future[Result]] = {}
-        self._halted: AccessError | None = None
+        self._sent: dict[Completion | Unresolved, Future[Result]] = {}
+        self._completions = _Access()
+        self._lookups = _Access()
         self._closed = False
+        self.lanes = _lanes(messages)
 
-    def work(self, lane: _Lane) -> None:
+    def probe(self) -> None:
+        """Probe an outage of completions with the first message of one lane, and of another if that gets no answer."""
+        self._probe(self._engine.completions, self.lanes, lambda lane: lane.key, self._completions)
+
+    def probe_lookups(self) -> None:
+        """Probe an outage of lookups in the same way."""
+        lanes = [lane for lane in self.lanes if self._needs_lookup(lane.head)]
+        self._probe(self._engine.lookups, lanes, _reference, self._lookups)
+
+    def needs_lookups(self, lane: Lane) -> bool:
+        """Return whether any of a lane's messages names a person who has to be looked up."""
+        return any(self._needs_lookup(content) for _, content in lane.items)
+
+    def work(self, lane: Lane) -> None:
         """Process one lane in order."""
-        held: Deferred | None = None
-        for index, completion in lane:
-            result = self._once(completion) if held is None else Result(held)
-            with self._lock:
-                if self._closed:
-                    return
-                self._results[index] = result
-            if held is None and isinstance(result.outcome, Deferred) and self._messages[index].group is not None:
-                held = replace(
-                    result.outcome, detail=f"behind a deferred message of its group: {result.outcome.detail}"
-                )
+        self._process(lane, lane.items, None)
 
     def close(self) -> None:
-        """End the batch: what a thread finds out from now on comes too late for the answer."""
-        with self._lock:
-            self._closed = True
+        """End the batch: no further attempt begins, and what still comes is too late for the answer."""
+        self._closed = True
 
     def results(self) -> list[Result]:
-        """Give a result for each message of a closed batch."""
+        """Return a result for each message of a closed batch."""
         return [self._result(index, message) for index, message in enumerate(self._messages)]
 
     def _result(self, index: int, message: Message) -> Result:
-        if isinstance(message.content, InvalidMessageError):
-            return Result(outcome_of(message.content))
-        # No result: its thread hangs, or never began.
-        return self._results.get(index) or Result(outcome_of(OutOfTimeError()))
+        match message.content:
+            case Ignored():
+                return Result(message.content)
+            case InvalidMessageError() | DeferralError():
+                return Result(outcome_of(message.content))
+            case _:
+                # No result: its thread hangs, or never began.
+                return self._results.get(index) or Result(outcome_of(OutOfTimeError()))
 
-    def _once(self, completion: Completion) -> Result:
-        """Send a completion unless another thread has: then wait for what that one gets."""
+    def _needs_lookup(self, content: Completion | Unresolved) -> bool:
+        return isinstance(content, Unresolved) and self._engine.resolver.needs_lookup(content, self._began)
+
+    def _probe(
+        self, pressure: Pressure, lanes: Sequence[Lane], subject: Callable[[Lane], Hashable], access: _Access
+    ) -> None:
+        def rank(lane: Lane) -> tuple[bool, bool, int]:
+            return pressure.has_failed(subject(lane)), self._needs_lookup(lane.head), lane.receive_count
+
+        waiting = [lane for lane in lanes if lane.items[0][0] not in self._results]
+        for _ in range(2):
+            due = [lane for lane in waiting if pressure.is_probe_due(subject(lane))]
+            if not due or not pressure.is_out or access.is_halted:
+                return
+            lane = min(due, key=rank)
+            self._process(lane, lane.items[:1], pressure)
+
+    def _process(
+        self, lane: Lane, items: Sequence[tuple[int, Completion | Unresolved]], probing: Pressure | None
+    ) -> None:
+        """Process messages of a lane in order; ``probing`` is the pressure whose outage they probe."""
+        behind: Result | None = None
+        for index, content in items:
+            result = self._results.get(index)  # a probe's
+            if result is None:
+                result = behind or self._of_message(self._record(content, lane, probing), self._messages[index])
+                self._results[index] = result
+            if behind is None and lane.is_group and isinstance(result.outcome, Deferred):
+                detail = f"behind a deferred message of its group: {result.outcome.detail}"
+                behind = Result(replace(result.outcome, detail=detail), is_held=result.is_held)
+
+    def _of_message(self, result: Result, message: Message) -> Result:
+        """Return a message's own result: whether it waits for an unknown person depends on its age and its queue."""
+        outcome = result.outcome
+        if not isinstance(outcome, Deferred) or outcome.reason != "unknown_user":
+            return result
+        # A message that waits would lock its group, which is the group of all messages from the bus.
+        if message.group is None and message.age(self._began) < self._engine.user_wait_seconds:
+            return result
+        return replace(result, outcome=Rejected("unknown_user", outcome.detail, outcome.status))
+
+    def _record(self, content: Completion | Unresolved, lane: Lane, probing: Pressure | None) -> Result:
+        """Record a completion, unless another thread does: then wait for its result."""
         with self._lock:
-            known = self._sent.get(completion)
-            future: Future[Result] = self._sent.setdefault(completion, Future())
+            known = self._sent.get(content)
+            future: Future[Result] = self._sent.setdefault(content, Future())
         if known is not None:
             try:
                 return known.result(timeout=self._deadline.remaining())
             except TimeoutError:
                 return Result(outcome_of(OutOfTimeError()))
-        result = self._send(completion)
+        started = self._engine.clock.now()
+        task = _Task(lane, probing)
+        outcome: Outcome
+        is_held = False
+        try:
+            outcome = self._resolve_and_send(content, task)
+        except (CallError, InvalidMessageError) as error:
+            is_held = isinstance(error, HeldError) and not task.attempts
+            outcome = outcome_of(error)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: its message waits, its neighbours go on
+            self._engine.unexpected(error)
+            outcome = Deferred("unavailable", f"unexpected {type(error).__name__} in this function")
+        milliseconds = elapsed(started, self._engine.clock.now()) * 1000
+        result = Result(outcome, task.attempts, milliseconds, task.completion, is_held)
         future.set_result(result)
         return result
 
-    def _send(self, completion: Completion) -> Result:
-        started = self._clock.now()
-        attempts = 0
-
-        def attempt() -> Created | Existing:
-            nonlocal attempts
-            if self._halted is not None:
-                raise self._halted.again()
-            if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
-                raise OutOfTimeError
-            attempts += 1
-            return self._recorder.record(completion, self._deadline)
-
-        outcome: Outcome
+    def _resolve_and_send(self, content: Completion | Unresolved, task: _Task) -> Created | Existing:
+        self._completions.check()
+        completion = self._resolve(content, task)
         try:
-            outcome = self._retry.call(attempt, self._deadline)
+            return self._send(completion, task)
+        except RefusedError as error:
+            # The user id may come from the cache, and be out of date.
+            if not isinstance(content, Unresolved) or error.status not in _ABOUT_THE_USER:
+                raise
+            if not self._engine.resolver.may_have_changed(content, completion, self._began):
+                raise
+            refusal = error.copy()
+        renewed = self._resolve(content, task)
+        if renewed == completion:
+            raise refusal
+        return self._send(renewed, task)
+
+    def _resolve(self, content: Completion | Unresolved, task: _Task) -> Completion:
+        if isinstance(content, Completion):
+            task.completion = content
+            return content
+        is_lookup = self._needs_lookup(content)
+
+        def check() -> None:
+            self._raise_if_ended(self._lookups)
+
+        try:
+            task.completion = self._engine.resolver.resolve(
+                content, self._deadline, self._began, check, probing=task.probing is not None
+            )
         except CallError as error:
-            if isinstance(error, AccessError):
-                self._halted = error
-            outcome = outcome_of(error)
-        except Exception as error:  # noqa: BLE001 - a defect of ours: its message waits, its neighbours go on
-            self._unexpected(error)
-            outcome = Deferred("unavailable", f"unexpected {type(error).__name__} in this function")
-        return Result(outcome, attempts, elapsed(started, self._clock.now()) * 1000)
+            if is_lookup:
+                self._lookups.failed(error, content.user_ref)
+            raise
+        if is_lookup:
+            self._lookups.settled()
+        return task.completion
+
+    def _send(self, completion: Completion, task: _Task) -> Created | Existing:
+        def attempt() -> Created | Existing:
+            # Again before each attempt: the batch may have ended while this one waited.
+            self._raise_if_ended(self._completions)
+            task.attempts += 1
+            return self._engine.recorder.record(completion, self._deadline)
+
+        pressure = self._engine.completions
+        probing = task.probing is pressure
+        try:
+            self._raise_if_ended(self._completions)
+            outcome = self._engine.retry.call(attempt, self._deadline, pressure, task.lane.key, probing=probing)
+            self._completions.settled()
+        except CallError as error:
+            self._completions.failed(error, completion)
+            raise
+        return outcome
+
+    def _raise_if_ended(self, access: _Access) -> None:
+        access.check()
+        if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
+            raise OutOfTimeError
+
+
+@dataclass(slots=True)
+class _Task:
+    """The work on one message: what it belongs to and probes, and how far it has come."""
+
+    lane: Lane
+    probing: Pressure | None
+    attempts: int = 0
+    completion: Completion | None = None
+
+
+def _lanes(messages: Sequence[Message]) -> list[Lane]:
+    """Divide a batch into lanes. A message without a completion needs no call, and does not hold its group."""
+    lanes: dict[Hashable, Lane] = {}
+    for index, message in enumerate(messages):
+        content = message.content
+        if isinstance(content, (Completion, Unresolved)):
+            key: Hashable = content if message.group is None else (message.queue_arn, message.group)
+            lane = lanes.setdefault(key, Lane(key, [], message.group is not None, message.receive_count))
+            lane.items.append((index, content))
+    return list(lanes.values())
+
+
+def _reference(lane: Lane) -> Hashable:
+    return lane.head.user_ref if isinstance(lane.head, Unresolved) else None
 
 
 def outcome_of(error: CompletionSyncError) -> Rejected | Deferred:
-    """Turn an error of our tree into the outcome that the table in the README gives for it."""
+    """Return the outcome that docs/outcomes.md gives for an error of ours."""
     match error:
         case InvalidMessageError():
             return Rejected("invalid_message", str(error))
         case RefusedError():
             return Rejected("refused", error.detail, error.status)
+        case UnknownContentError():
+            return Rejected("unknown_content", error.detail)
+        case UnknownUserError():
+            return Deferred("unknown_user", error.detail, error.status)
         case DeferralError():
             return Deferred(error.reason, error.detail, error.status, error.retry_after)
         case _:

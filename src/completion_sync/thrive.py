@@ -1,15 +1,15 @@
-"""Thrive's completions API: one completion sent, its answer told in this package's terms."""
+"""Thrive's API: sends one request, and interprets the answer."""
 
 from __future__ import annotations
 
-import json
-import re
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from .errors import AccessError, OutOfTimeError, RefusedError, TemporaryError
+from .clock import Clock, Deadline, elapsed
+from .errors import AccessError, ForbiddenError, RefusedError, TemporaryError
 from .outcomes import Created, Existing
-from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, elapsed, parse_retry_after
+from .redaction import Redactor
+from .retry import attempt_within, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,131 +19,134 @@ if TYPE_CHECKING:
     from .transport import Response, Transport
 
 COMPLETIONS_PATH = "/rest/v1/learning/completions"
-MAX_STATEMENT_ID_LENGTH = 256
-MAX_MESSAGE_LENGTH = 160
 
 _UNAVAILABLE_4XX = frozenset({408, 425})
-# What does not show as it stands: control characters, line ends and surrogates, and what shows nothing or turns the
-# direction around (U+00AD, U+061C, U+200B to U+200F, U+202A to U+202E, U+2060 to U+206F, U+FEFF).
-_NOT_PRINTABLE = re.compile(
-    r"[^\x20-\x7e\u00a0-\u00ac\u00ae-\u061b\u061d-\u200a\u2010-\u2027\u202f-\u205f\u2070-\ud7ff\ue000-\ufefe\uff00-\ufffd]+"
-)
+# A gateway answers these itself, in JSON too: they are Thrive's only if the body repeats the status.
+_GATEWAYS_4XX = frozenset({404, 405, 410})
 
 
-class ThriveClient:
-    """Records completions."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is Thrive's own: 2xx or 4xx, with a JSON object. ``grant`` authorized its request.
+
+    A list that was asked for is in ``items``.
+    """
+
+    status: int
+    fields: dict[str, Any]
+    grant: Grant
+    items: list[Any] = field(default_factory=list)
+
+
+class ThriveApi:
+    """Calls Thrive's API with one scope."""
 
     def __init__(
         self,
         transport: Transport,
         authorizer: Authorizer,
+        scope: str,
         request_timeout: float,
         clock: Clock,
+        answered: Callable[[], None],
         count: Callable[[str], None],
         observe_latency: Callable[[float], None],
     ) -> None:
-        """Take the parts.
+        """Create a client.
 
-        :param count: told ``Throttles`` and ``AuthFailures``.
-        :param observe_latency: told the milliseconds of each answered call.
+        :param scope: for the text of an error.
+        :param answered: called for each answer that is Thrive's and no failure of it, and no 429.
+        :param count: called with ``Throttles`` and ``AuthFailures``.
+        :param observe_latency: called with the milliseconds of each answered call.
         """
         self._transport = transport
-        self._authorizer = authorizer
+        self.authorizer = authorizer
+        self._scope = scope
         self._request_timeout = request_timeout
         self._clock = clock
+        self._answered = answered
         self._count = count
         self._observe_latency = observe_latency
 
-    def record(self, completion: Completion, deadline: Deadline) -> Created | Existing:
-        """Send one completion, replayed after a 401 with renewed authorization.
+    def call(self, path: str, deadline: Deadline, body: bytes | None = None, *, expects_list: bool = False) -> Answer:
+        """Send one request, and again with renewed authorization after a 401: a POST with a body, a GET without.
 
-        It is safe to send twice: Thrive answers 200 for a record that it holds, and the body is the same byte for byte.
-
-        :raises RefusedError: Thrive refuses this message (400, 404, 422, other 4xx).
-        :raises TemporaryError: ``rate_limited`` (429) or ``unavailable`` (408, 425, 5xx, no answer).
-        :raises AccessError: ``unauthorized`` (401 in spite of renewal, 403) or ``misconfigured`` (1xx, 3xx), or what
-            came in the way of a token.
+        :param expects_list: a 200 is Thrive's only if its body is a JSON array.
+        :raises TemporaryError: ``rate_limited`` (429) or ``unavailable`` (408, 425, 5xx, no answer, or one that is not
+            Thrive's: a body that is not a JSON object).
+        :raises ForbiddenError: 403.
+        :raises AccessError: ``unauthorized`` (401 despite renewal) or ``misconfigured`` (1xx, 3xx), or no token.
         :raises OutOfTimeError: there is no time for an attempt.
         """
-        body = completion.to_json()
-        grant = self._authorizer.grant(deadline)
-        response = self._send(body, grant, deadline)
+        grant = self.authorizer.grant(deadline)
+        response = self._send(path, body, grant, deadline)
         while response.status == 401:
-            grant = self._authorizer.renew(grant, deadline)
-            response = self._send(body, grant, deadline)
-        return self._read(response, grant)
+            self._answered()
+            grant = self.authorizer.renew(grant, deadline)
+            response = self._send(path, body, grant, deadline)
+        return self._interpret(response, grant, expects_list=expects_list)
 
-    def _send(self, body: bytes, grant: Grant, deadline: Deadline) -> Response:
-        remaining = deadline.remaining()
-        if remaining < MIN_ATTEMPT_SECONDS:
-            raise OutOfTimeError
+    def _send(self, path: str, body: bytes | None, grant: Grant, deadline: Deadline) -> Response:
+        headers = {"Authorization": grant.header}
         started = self._clock.now()
-        headers = {"Authorization": grant.header, "Content-Type": "application/json"}
-        try:
-            response = self._transport.post(COMPLETIONS_PATH, headers, body, min(self._request_timeout, remaining))
-        except TemporaryError:
-            # Cut off by our own deadline rather than by the time that an attempt is allowed.
-            if deadline.remaining() < MIN_ATTEMPT_SECONDS and remaining < self._request_timeout:
-                raise OutOfTimeError("the function's deadline came before the answer") from None
-            raise
+
+        def send(timeout: float) -> Response:
+            if body is None:
+                return self._transport.get(path, headers, timeout)
+            return self._transport.post(path, {**headers, "Content-Type": "application/json"}, body, timeout)
+
+        response = attempt_within(deadline, self._request_timeout, send)
         self._observe_latency(elapsed(started, self._clock.now()) * 1000)
         return response
 
-    def _read(self, response: Response, grant: Grant) -> Created | Existing:
+    def _interpret(self, response: Response, grant: Grant, *, expects_list: bool) -> Answer:
         status = response.status
         answer = f"Thrive answered {status}"
-        if status == 201:
-            return Created(_statement_id(response, grant), status)
-        # RFC 9110, section 15: an unknown code means what the x00 of its class means, so that any other 2xx is a 200.
-        # 409: "already exists".
-        if 200 <= status < 300 or status == 409:
-            return Existing(_statement_id(response, grant), status)
+        retry_after = parse_retry_after(response.retry_after, self._clock.now())
         if status == 429:
             self._count("Throttles")
-            raise TemporaryError("rate_limited", answer, status=status, retry_after=self._retry_after(response))
+            raise TemporaryError("rate_limited", answer, status=status, retry_after=retry_after)
         if status in _UNAVAILABLE_4XX or status >= 500:
-            raise TemporaryError("unavailable", answer, status=status, retry_after=self._retry_after(response))
+            raise TemporaryError("unavailable", answer, status=status, retry_after=retry_after)
         if status == 403:
+            self._answered()
             self._count("AuthFailures")
-            raise AccessError("unauthorized", f"{answer}: the credentials lack the scope api/write", status=status)
-        if status >= 400:
-            raise RefusedError(f"{answer}{_explanation(response, grant)}", status=status)
-        raise AccessError("misconfigured", f"{answer}: is the base URL right?", status=status)
-
-    def _retry_after(self, response: Response) -> float | None:
-        return parse_retry_after(response.retry_after, self._clock.now())
-
-
-def _json_field(response: Response, field: str) -> str | None:
-    try:
-        fields = json.loads(response.body or b"")
-    except (ValueError, RecursionError):  # HTML from a proxy, nothing at all
-        return None
-    value = fields.get(field) if isinstance(fields, dict) else None
-    return value if isinstance(value, str) else None
+            raise ForbiddenError(f"{answer}: the credentials may lack the scope {self._scope}")
+        if status < 200 or 300 <= status < 400:
+            raise AccessError("misconfigured", f"{answer}: is the base URL right?", status=status)
+        items = response.json_array() if expects_list and status == 200 else []
+        fields = {} if expects_list and status == 200 else response.json_object()
+        if items is None or fields is None or (status in _GATEWAYS_4XX and fields.get("status") != status):
+            # A proxy, a CDN or a maintenance page: it says nothing about what was asked.
+            detail = f"{answer}, but the body is not Thrive's"
+            raise TemporaryError("unavailable", detail, status=status, retry_after=retry_after)
+        self._answered()
+        return Answer(status, fields, grant, items)
 
 
-def _statement_id(response: Response, grant: Grant) -> str | None:
-    statement_id = _json_field(response, "statementId")
-    if not statement_id or len(statement_id) > MAX_STATEMENT_ID_LENGTH or _NOT_PRINTABLE.search(statement_id):
-        return None
-    # It goes into logs and answers: whatever Thrive puts there, it is neither a credential nor an address.
-    return None if "@" in statement_id or _quotes_credentials(statement_id, grant) else statement_id
+class ThriveClient:
+    """Records completions."""
 
+    def __init__(self, api: ThriveApi) -> None:
+        self._api = api
 
-def _explanation(response: Response, grant: Grant) -> str:
-    """Give what Thrive says to people, made harmless: one short line without credentials or e-mail addresses."""
-    message = _json_field(response, "message")
-    if not message:
-        return ""
-    words = _NOT_PRINTABLE.sub(" ", message).split()
-    if _quotes_credentials(message, grant) or _quotes_credentials(" ".join(words), grant):
-        return ""
-    harmless = " ".join("[e-mail]" if "@" in word or "%40" in word else word for word in words)
-    return f": {harmless[:MAX_MESSAGE_LENGTH]}" if harmless else ""
+    def record(self, completion: Completion, deadline: Deadline) -> Created | Existing:
+        """Record one completion.
 
+        Sending it twice is safe: Thrive answers 200 for a record that it has, and the body is the same byte for byte.
 
-def _quotes_credentials(text: str, grant: Grant) -> bool:
-    """Tell whether an answer repeats what the request or its token's request was authorized with."""
-    mine = grant.header.partition(" ")[2]
-    return mine in text or mine in unquote(text) or grant.credentials.occur_in(text)
+        :raises RefusedError: Thrive refuses this completion (400, 404, 422, other 4xx).
+        :raises CallError: as :meth:`ThriveApi.call`.
+        """
+        answer = self._api.call(COMPLETIONS_PATH, deadline, completion.to_json())
+        status = answer.status
+        redactor = Redactor(answer.grant.reading.credentials, answer.grant.header)
+        if status == 201:
+            return Created(redactor.printable_id(answer.fields.get("statementId")), status)
+        # RFC 9110, section 15: an unknown code means what the x00 of its class means, so any other 2xx is a 200.
+        # 409: "already exists".
+        if status < 300 or status == 409:
+            return Existing(redactor.printable_id(answer.fields.get("statementId")), status)
+        explanation = redactor.one_line(answer.fields.get("message"))
+        text = f"Thrive answered {status}"
+        raise RefusedError(f"{text}: {explanation}" if explanation else text, status=status)

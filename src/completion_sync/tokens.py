@@ -1,35 +1,38 @@
-"""Access tokens: fetching one (:class:`ClientCredentialsFlow`) and keeping it (:class:`TokenCache`)."""
+"""Access tokens: fetching one (:class:`ClientCredentialsFlow`) and caching it (:class:`TokenCache`)."""
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, urlencode
 
-from .credentials import SHARED_FAILURE_SECONDS, Credentials, basic_header
-from .errors import AccessError, OutOfTimeError, TemporaryError
-from .retry import MIN_ATTEMPT_SECONDS, Clock, Deadline, Instant, RetryPolicy, elapsed, is_within, parse_retry_after
+from .clock import Clock, Deadline, Instant, elapsed, is_within
+from .credentials import Credentials, basic_header
+from .errors import AccessError, HeldError, OutOfTimeError, TemporaryError
+from .retry import RetryPolicy, attempt_within, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .pressure import Pressure
     from .transport import Response, Transport
 
-# A token is given up this long before its end, or a twelfth of its life if that is less: Thrive's live 3600 s.
+# A token is renewed this long before it expires, or a twelfth of its lifetime if that is less: Thrive's live 3600 s.
 EXPIRY_MARGIN_SECONDS = 300.0
 _EXPIRY_MARGIN_FRACTION = 1 / 12
-# Where expires_in is missing or makes no sense; and the longest that is believed.
+# After an attempt to renew a token that is still valid, the next one has to wait this long.
+RENEWAL_RETRY_SECONDS = 30.0
+# Used if expires_in is missing or makes no sense; and the longest lifetime that is believed.
 DEFAULT_LIFETIME_SECONDS = 300.0
 MAX_LIFETIME_SECONDS = 86_400.0
-# Refused credentials are refused again: asking for each message would only get the client locked out.
+# Refused credentials would be refused again: asking for each message would only get the client locked out.
 REFUSAL_SECONDS = 60.0
 
 # RFC 6750, section 2.1: b64token.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-# RFC 6749, section 5.2: the error codes that are worth repeating to people; any other text stays out of logs.
+# RFC 6749, section 5.2: the error codes that are worth repeating to people. Any other text stays out of logs.
 _KNOWN_ERRORS = frozenset(
     {
         "invalid_request",
@@ -40,25 +43,33 @@ _KNOWN_ERRORS = frozenset(
         "invalid_scope",
     }
 )
-_TEMPORARY_4XX = frozenset({408, 425, 429})
+# What a token request is about, to Pressure: there is only one.
+_SUBJECT = "token"
+_UNAVAILABLE_4XX = frozenset({408, 425})
+# Refusals by their status, whatever the body. Others count only if they are JSON: a proxy's page is not Thrive's.
+_STATUS_ALONE = frozenset({401, 403})
 
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A bearer token. ``requested`` is the moment before it was asked for; ``lifetime`` is in seconds."""
+    """A bearer token. ``requested`` is the moment before it was requested; ``lifetime`` is in seconds."""
 
     value: str = field(repr=False)
     requested: Instant
     lifetime: float
 
-    def is_fresh(self, now: Instant) -> bool:
-        """Tell whether the token may still be used: neither clock has reached its end less the margin."""
+    def is_due(self, now: Instant) -> bool:
+        """Return whether the token should be renewed: it has expired or soon will."""
         margin = min(EXPIRY_MARGIN_SECONDS, self.lifetime * _EXPIRY_MARGIN_FRACTION)
-        return elapsed(self.requested, now) < self.lifetime - margin
+        return elapsed(self.requested, now) >= self.lifetime - margin
+
+    def has_expired(self, now: Instant) -> bool:
+        """Return whether the token is too old by either clock."""
+        return elapsed(self.requested, now) >= self.lifetime
 
 
 class ClientCredentialsFlow:
-    """Asks a token endpoint for a token: OAuth 2.0 client credentials (RFC 6749, section 4.4)."""
+    """Requests tokens: the OAuth 2.0 client credentials grant (RFC 6749, section 4.4)."""
 
     def __init__(
         self,
@@ -68,7 +79,7 @@ class ClientCredentialsFlow:
         clock: Clock,
         count: Callable[[str], None],
     ) -> None:
-        """:param scope: space-delimited; none is sent where it is empty."""
+        """:param scope: space-delimited; if empty, none is sent."""
         self._transport = transport
         self._scope = scope
         self._request_timeout = request_timeout
@@ -76,26 +87,21 @@ class ClientCredentialsFlow:
         self._count = count
 
     def fetch(self, credentials: Credentials, deadline: Deadline) -> AccessToken:
-        """Ask once.
+        """Send one token request.
 
-        :raises TemporaryError: throttled, unavailable, or an answer that cannot be read; asking again may help.
+        :raises TemporaryError: throttled, unavailable, or an unreadable answer; asking again may help.
         :raises AccessError: ``unauthorized``: the credentials or the scope are refused; ``misconfigured``: a redirect.
-        :raises OutOfTimeError: there is no time to ask.
+        :raises OutOfTimeError: there is no time to ask, or the deadline came before the answer.
         """
-        remaining = deadline.remaining()
-        if remaining < MIN_ATTEMPT_SECONDS:
-            raise OutOfTimeError
-        # The token's life counts from before the request: how long the answer took to come back is not known to it.
+        # The lifetime counts from before the request, as nobody knows how long the answer took to arrive.
         requested = self._clock.now()
+        response = attempt_within(deadline, self._request_timeout, lambda timeout: self._post(credentials, timeout))
+        return self._read(response, requested)
+
+    def _post(self, credentials: Credentials, timeout: float) -> Response:
         self._count("TokenRequests")
         headers, body = self._request(credentials)
-        response = self._transport.post(
-            f"/oauth2/token/{quote(credentials.tenant_id, safe='')}",
-            headers,
-            body,
-            min(self._request_timeout, remaining),
-        )
-        return self._read(response, requested)
+        return self._transport.post(f"/oauth2/token/{quote(credentials.tenant_id, safe='')}", headers, body, timeout)
 
     def _request(self, credentials: Credentials) -> tuple[dict[str, str], bytes]:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -118,30 +124,35 @@ class ClientCredentialsFlow:
         if status == 429:
             self._count("Throttles")
             raise TemporaryError("rate_limited", answer, status=status, retry_after=retry_after)
-        if status in _TEMPORARY_4XX or status >= 500:
+        if status in _UNAVAILABLE_4XX or status >= 500:
             raise TemporaryError("unavailable", answer, status=status, retry_after=retry_after)
-        fields = _json_object(response.body)
-        if 400 <= status < 500 or (status == 200 and "error" in fields):
+        if status < 200 or 300 <= status < 400:
+            raise _unusable(f"{answer}: is the base URL right?", status)
+        fields = response.json_object()
+        if fields is None:
+            if status not in _STATUS_ALONE:
+                # A proxy, a CDN or a maintenance page: it says nothing about the credentials.
+                detail = f"{answer}, but the body is not a JSON object"
+                raise TemporaryError("unavailable", detail, status=status, retry_after=retry_after)
+            fields = {}
+        if status >= 400 or (status == 200 and "error" in fields):
             self._count("AuthFailures")
             error = fields.get("error")
             known = f" {error}" if isinstance(error, str) and error in _KNOWN_ERRORS else ""
             raise AccessError("unauthorized", f"{answer}{known}: check the credentials and the scope", status=status)
         if status != 200:
-            raise AccessError("misconfigured", f"{answer}, which is no answer to a token request", status=status)
+            raise _unusable(f"{answer}, which is no answer to a token request", status)
         token = fields.get("access_token")
         if not isinstance(token, str) or not _BEARER_TOKEN.fullmatch(token):
-            raise TemporaryError("unavailable", f"{answer} without a readable access_token", status=status)
+            detail = f"{answer} without a readable access_token"
+            raise TemporaryError("unavailable", detail, status=status, retry_after=retry_after)
         if str(fields.get("token_type")).lower() != "bearer":
-            raise AccessError("misconfigured", f"{answer} with a token_type other than Bearer", status=status)
+            raise _unusable(f"{answer} with a token_type other than Bearer", status)
         return AccessToken(token, requested, _lifetime(fields.get("expires_in")))
 
 
-def _json_object(body: bytes | None) -> dict[str, Any]:
-    try:
-        fields = json.loads(body or b"")
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
+def _unusable(detail: str, status: int) -> AccessError:
+    return AccessError("misconfigured", detail, status=status)
 
 
 def _lifetime(expires_in: object) -> float:
@@ -152,42 +163,42 @@ def _lifetime(expires_in: object) -> float:
 
 
 class TokenCache:
-    """Keeps one token across warm invocations. One thread fetches; those that wait for it share what it gets."""
+    """Keeps one token across warm invocations. One thread fetches it, while those that need one wait for it.
 
-    def __init__(self, flow: ClientCredentialsFlow, retry: RetryPolicy, clock: Clock) -> None:
+    Without a token nothing can be sent. So a token endpoint that fails is an outage at once, whose probes
+    :class:`~completion_sync.pressure.Pressure` spaces out, and a failure to get a token is an :class:`AccessError`.
+    """
+
+    def __init__(self, flow: ClientCredentialsFlow, retry: RetryPolicy, pressure: Pressure, clock: Clock) -> None:
         self._flow = flow
         self._retry = retry
+        self._pressure = pressure
         self._clock = clock
         self._lock = threading.Lock()
         self._token: AccessToken | None = None
         self._token_of: Credentials | None = None
-        self._failure: tuple[AccessError, Credentials, Instant, float] | None = None
+        self._renewal_began: Instant | None = None
+        self._refusal: tuple[AccessError, Credentials, Instant] | None = None
 
     def get(self, credentials: Credentials, deadline: Deadline) -> AccessToken:
-        """Give the cached token of these credentials while it is fresh, else fetch one.
+        """Return the cached token of these credentials, or fetch one.
 
-        :raises AccessError: refused, remembered for a minute; or not to be had now.
+        One thread renews a token that is about to expire. If that fails, for whatever reason, it is used to its end.
+
+        :raises AccessError: the credentials are refused, which is remembered for a minute; or no token can be had now.
         :raises OutOfTimeError: there is no time to fetch one.
         """
         with self._lock:
-            if self._token is not None and self._token_of == credentials and self._token.is_fresh(self._clock.now()):
-                return self._token
-            self._raise_remembered(credentials)
-            self._token = None
-            try:
-                self._token = self._retry.call(lambda: self._flow.fetch(credentials, deadline), deadline)
-            except AccessError as error:
-                self._failure = (error.again(), credentials, self._clock.now(), REFUSAL_SECONDS)
-                raise
-            except TemporaryError as error:
-                # Without a token no message can be sent: to the batch it is not one call that failed, but all.
-                failure = AccessError(
-                    error.reason, f"no token: {error.detail}", status=error.status, retry_after=error.retry_after
-                )
-                self._failure = (failure.again(), credentials, self._clock.now(), SHARED_FAILURE_SECONDS)
-                raise failure from None
-            self._token_of, self._failure = credentials, None
-            return self._token
+            now = self._clock.now()
+            token = self._token if self._token_of == credentials else None
+            if token is None or token.has_expired(now):
+                token = self._fetch(credentials, deadline)
+                self._keep(token, credentials)
+                return token
+            if not token.is_due(now) or not self._may_renew(credentials, now):
+                return token
+            self._renewal_began = now
+        return self._renew(token, credentials, deadline)
 
     def invalidate(self, token: AccessToken) -> None:
         """Forget ``token``, and only that: another thread may have replaced it already."""
@@ -198,11 +209,75 @@ class TokenCache:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._token = self._token_of = self._failure = None
+            self._token = self._token_of = self._renewal_began = self._refusal = None
 
-    def _raise_remembered(self, credentials: Credentials) -> None:
-        if self._failure is None:
-            return
-        error, refused, since, seconds = self._failure
-        if refused == credentials and is_within(seconds, since, self._clock.now()):
-            raise error.again()
+    def _may_renew(self, credentials: Credentials, now: Instant) -> bool:
+        is_recent = self._renewal_began is not None and is_within(RENEWAL_RETRY_SECONDS, self._renewal_began, now)
+        return not is_recent and self._refusal_of(credentials) is None and not self._pressure.is_holding()
+
+    def _renew(self, token: AccessToken, credentials: Credentials, deadline: Deadline) -> AccessToken:
+        """Make one attempt to replace ``token``, without the lock: meanwhile the other threads use it."""
+        # At most half of the time, so that the other half is left to send the completion with the old token.
+        deadline = Deadline(self._clock, deadline.remaining() / 2)
+        try:
+            attempt = self._pressure.admit(deadline)
+            renewed = self._request(credentials, deadline)
+        except TemporaryError as error:
+            if error.reason == "rate_limited":
+                self._pressure.throttled(attempt, error.retry_after)
+            return token
+        except (HeldError, OutOfTimeError):
+            return token
+        except AccessError as error:
+            with self._lock:
+                if self._token is token:
+                    self._remember_refusal(error, credentials)
+            return token
+        with self._lock:
+            # Otherwise the token was invalidated or cleared meanwhile, or another thread has replaced it.
+            if self._token is token:
+                self._keep(renewed, credentials)
+        return renewed
+
+    def _fetch(self, credentials: Credentials, deadline: Deadline) -> AccessToken:
+        if (refusal := self._refusal_of(credentials)) is not None:
+            raise refusal
+        probing = self._pressure.is_out
+        if probing and not self._pressure.is_probe_due(_SUBJECT):
+            raise AccessError("unavailable", "no token: the token endpoint has not been answering")
+        try:
+            return self._retry.call(
+                lambda: self._request(credentials, deadline), deadline, self._pressure, _SUBJECT, probing=probing
+            )
+        except AccessError as error:
+            self._remember_refusal(error, credentials)
+            raise
+        except (HeldError, TemporaryError) as error:
+            if error.reason == "unavailable" and not probing:
+                self._pressure.failed(_SUBJECT)
+            raise AccessError(
+                error.reason, f"no token: {error.detail}", status=error.status, retry_after=error.retry_after
+            ) from None
+
+    def _request(self, credentials: Credentials, deadline: Deadline) -> AccessToken:
+        try:
+            token = self._flow.fetch(credentials, deadline)
+        except AccessError:
+            self._pressure.answered()
+            raise
+        self._pressure.answered()
+        return token
+
+    def _keep(self, token: AccessToken, credentials: Credentials) -> None:
+        self._token, self._token_of, self._renewal_began, self._refusal = token, credentials, None, None
+
+    def _remember_refusal(self, error: AccessError, credentials: Credentials) -> None:
+        self._refusal = (error.copy(), credentials, self._clock.now())
+
+    def _refusal_of(self, credentials: Credentials) -> AccessError | None:
+        """Return the refusal of these credentials, if there was one in the last minute."""
+        if self._refusal is None:
+            return None
+        error, refused, since = self._refusal
+        is_recent = is_within(REFUSAL_SECONDS, since, self._clock.now())
+        return error.copy() if is_recent and refused == credentials else None

@@ -50,7 +50,7 @@ SPOILT: dict[str, tuple[Callable[[Evidence], dict[str, Any]], str]] = {
         lambda e: {"letters": [*e.letters, _good_letter(e)]},
         "a dead letter without a reason, so moved by the queue",
     ),
-    "a lost letter": (_letters(lambda _: None), "but is no dead letter"),
+    "a lost letter": (_letters(lambda _: None), "but is not a dead letter"),
     "a wrong reason": (
         _letters(lambda letter: replace(letter, attributes={**letter.attributes, "reason": "rate_limited"})),
         "should be rejected as",

@@ -16,6 +16,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sandbox.pipeline.batches import MalformedAnswerError, failed_ids
+
 from .kernel import EPOCH, Process
 from .scenario import BACKOFF_BASE, BACKOFF_CAP, FUNCTION_TIMEOUT, REQUEST_TIMEOUT, SECRET_ID, SECRET_MAX_AGE
 from .thrive import Pool, SecretsClient
@@ -301,20 +303,13 @@ class Poller:
 
 
 def failures(answer: Any, known: set[str]) -> set[str]:
-    """Give the ids that come again, as the event source mapping reads an answer.
-
-    An empty, null or missing list means that all went well; anything malformed, and any id that is empty or unknown,
-    means that nothing did.
-    """
-    if isinstance(answer, Exception) or not (answer is None or isinstance(answer, dict)):
+    """Return the ids of the messages that become visible again after an answer, or after what the function raised."""
+    if isinstance(answer, Exception):
         return known
-    listed = (answer or {}).get("batchItemFailures")
-    if listed is None:
-        return set()
-    if not isinstance(listed, list):
+    try:
+        return set(failed_ids(json.dumps(answer).encode(), known))
+    except MalformedAnswerError:
         return known
-    named = [item.get("itemIdentifier") if isinstance(item, dict) else None for item in listed]
-    return set(named) if all(isinstance(name, str) and name in known for name in named) else known
 
 
 def environment_variables(queue_url: str, dead_letter_queue_url: str | None, in_flight: int) -> dict[str, str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pytest
 
     from completion_sync.bootstrap import Application
-    from completion_sync.retry import Clock
+    from completion_sync.clock import Clock
     from sandbox.thrive_api import StandIn
 
 
@@ -122,6 +122,7 @@ def close(application: Application) -> None:
     """Close everything that an application holds open, as the end of a process would."""
     application.reset()
     application.executor().shutdown()
+    application.reporters().shutdown()
 
 
 def secret_of(thrive: StandIn, **changes: object) -> str:
