@@ -4,6 +4,7 @@ What may be where, and nowhere else:
 
 - the tenant id in the path of the token request; client id and secret in its form, or in its Authorization header;
 - the token, or tenant id and secret, in the Authorization header of a completion;
+- the reference in the path of a lookup;
 - the message's own body, a learner's data included, unchanged in the dead-letter queue and in the retry queue;
 - a learner's name, where Thrive's answer quotes it, in a dead letter's ``detail`` and in the answer to a direct event.
 """
@@ -30,7 +31,7 @@ from hypothesis import strategies as st
 from completion_sync import sync
 from completion_sync.errors import EventNotRecordedError, InvalidMessageError
 from tests.hostile import shapes
-from tests.hostile.world import CREATED, World, cases, recorded, world
+from tests.hostile.world import CREATED, USERS_PATH, World, cases, recorded, world
 from tests.support import canaries
 from tests.support.canaries import CANARIES, EMAIL, NAME, SECRET, TENANT, TOKENS, found, secret_text
 from tests.support.fakes import client_error, completion_fields, eventbridge_event, sqs_event, sqs_record
@@ -89,7 +90,9 @@ def rest_of(request: Received) -> str:
     authorization = headers.pop("authorization", "")
     if not request.target.startswith("/oauth2/token/"):
         assert authorization.startswith(("Bearer canaryToken", "Basic "))
-        return f"{request.target} {headers} {request.body!r}"
+        # In the path of a lookup is the reference.
+        target = USERS_PATH if request.target.startswith(USERS_PATH) else request.target
+        return f"{target} {headers} {request.body!r}"
     assert unquote(request.target.removeprefix("/oauth2/token/")) == TENANT
     form = parse_qs(request.body.decode("ascii"), strict_parsing=True)
     if not authorization:
@@ -140,7 +143,7 @@ PLANTED: dict[str, tuple[str, Any]] = {
     "output: a library": (_LOG, lambda *_: logging.getLogger("any").debug(SECRET)),
     "answer": ("handler._record_event", lambda *_: {"outcome": "created", "statementId": SECRET}),
     "error": ("handler._record_event", mock.Mock(side_effect=EventNotRecordedError(SECRET))),
-    "details of dead letters": ("completion.Completion.parse", mock.Mock(side_effect=InvalidMessageError(SECRET))),
+    "details of dead letters": ("events.read_completion", mock.Mock(side_effect=InvalidMessageError(SECRET))),
     "requests to Thrive": ("completion.Completion.to_json", lambda _: json.dumps({"userId": SECRET}).encode()),
 }
 
@@ -326,7 +329,7 @@ def test_failures_of_aws_are_not_quoted(status: int, service: str, failure: str,
 
 DEFECTS = [
     "authorization.Authorizer.grant",
-    "completion.Completion.parse",
+    "events.read_completion",
     "completion.Completion.to_json",
     "credentials.Credentials.parse",
     "observability.Telemetry.message",
@@ -341,7 +344,7 @@ DEFECTS = [
 ]
 
 
-class _DefectError(Exception):
+class DefectError(Exception):
     """A defect whose text, arguments, attributes, notes and cause all hold secrets."""
 
     def __init__(self) -> None:
@@ -358,12 +361,12 @@ def test_a_defect_is_logged_by_kind_and_place_alone(name: str, status: int, even
     """A defect anywhere in this package is logged, and nothing that its error holds."""
     with (
         world(secret=secret_text(), token=token(1), completion=quoting(status)) as it,
-        mock.patch(f"completion_sync.{name}", side_effect=_DefectError()) as spoilt,
+        mock.patch(f"completion_sync.{name}", side_effect=DefectError()) as spoilt,
     ):
         assert leaks(it, event) == {}
         seen = it.invoke(event)
     assert type(seen.error) in (type(None), EventNotRecordedError)
-    assert ("_DefectError" in seen.recording.out.getvalue()) == spoilt.called
+    assert ("DefectError" in seen.recording.out.getvalue()) == spoilt.called
 
 
 # --- Everything talks ---------------------------------------------------------------------------------------------

@@ -10,15 +10,18 @@ import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from completion_sync import bootstrap
 from completion_sync.observability import METRICS
 from sandbox.pipeline.batches import failed_ids
 from tests.support.canaries import Recording, recording
 from tests.support.fakes import body, sqs_event, sqs_record, token_response
 from tests.support.function import Function, Output, functioning
+from tests.support.s3 import CONFIG_URI, FakeS3
 from tests.support.sockets import Behaviour, Peer, RawServer, answer, response
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = ("neighbour-before", "neighbour-after")
 HOSTILE = "hostile"
+USERS_PATH, COMPLETIONS_PATH = "/rest/v1/users/ref/", "/rest/v1/learning/completions"
 CREATED = ("created", None)
 UNAVAILABLE = ("deferred", "unavailable")
 
@@ -59,6 +63,12 @@ def recorded(peer: Peer) -> None:
     """Answer a completion with 201 and a statement id that tells whose answer it is."""
     user = json.loads(peer.received.body)["userId"]
     peer.send(response(201, json.dumps({"statementId": f"of-{user}"}).encode()))
+
+
+def found_person(peer: Peer) -> None:
+    """Answer a lookup with a person whose Thrive id is ``user-7``."""
+    ref = unquote(peer.received.target.removeprefix(USERS_PATH))
+    peer.send(response(200, json.dumps({"id": "user-7", "ref": ref}).encode()))
 
 
 @dataclass
@@ -100,7 +110,7 @@ class World:
     @property
     def sent(self) -> list[bytes]:
         """The completions that reached Thrive."""
-        return [request.body for request in self.server.requests if request.target.startswith("/rest/")]
+        return [request.body for request in self.server.requests if request.target == COMPLETIONS_PATH]
 
     @property
     def dead_lettered(self) -> set[str]:
@@ -118,7 +128,7 @@ class World:
         assert seen.error is None, "a batch from SQS never raises"
         ids = {record["messageId"] for record in records}
         assert set(seen.outcomes) == ids
-        settled = {name for name, (outcome, _) in seen.outcomes.items() if outcome in ("created", "exists")}
+        settled = {name for name, (outcome, _) in seen.outcomes.items() if outcome in ("created", "exists", "ignored")}
         assert failed_ids(json.dumps(seen.answer).encode(), ids) == ids - settled - self.dead_lettered
         deferred = {name for name, (outcome, _) in seen.outcomes.items() if outcome == "deferred"}
         assert set(self.function.visibilities) <= {f"receipt-of-{name}" for name in deferred}
@@ -146,23 +156,28 @@ def world(
     *,
     token: Behaviour = GOOD_TOKEN,
     completion: Behaviour = recorded,
+    lookup: Behaviour = found_person,
+    s3: FakeS3 | None = None,
     url: str | None = None,
     secret: str | None = None,
     **variables: str,
 ) -> Iterator[World]:
-    """Yield the function before a server that answers token requests and completions as given.
+    """Yield the function before a server that answers token requests, completions and lookups of people as given.
 
+    :param s3: holds the configuration; without it there is none.
     :param url: used instead of the server's own URL.
     """
 
     def behave(peer: Peer) -> None:
-        (token if peer.received.target.startswith("/oauth2/") else completion)(peer)
+        target = peer.received.target
+        is_lookup = target.startswith(USERS_PATH)
+        (token if target.startswith("/oauth2/") else lookup if is_lookup else completion)(peer)
 
     # One request at a time: what becomes of a message's neighbours then does not depend on the threads.
     variables = {"MAX_CONCURRENCY": "1"} | variables
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RawServer(behave) as server,
-        functioning(patch, url or server.url, secret=secret, **variables) as function,
-    ):
-        yield World(function, server)
+    with pytest.MonkeyPatch.context() as patch, RawServer(behave) as server:
+        if s3 is not None:
+            patch.setattr(bootstrap, "_s3_client", s3.client)
+            variables = {"CONFIG_URI": CONFIG_URI} | variables
+        with functioning(patch, url or server.url, secret=secret, **variables) as function:
+            yield World(function, server)
