@@ -164,7 +164,7 @@ def token(number: int) -> Behaviour:
     return answer(200, json.dumps({"access_token": TOKENS[number - 1], "token_type": "Bearer"}).encode())
 
 
-def quoting(status: int, text: str = EVERYTHING, **fields: Any) -> Behaviour:
+def quoting(status: int, text: str = EVERYTHING, /, **fields: Any) -> Behaviour:
     """Answer with a text in the reason phrase, in headers and in every field of the body that might be read."""
     names = ("message", "statementId", "error", "error_description", "token_type", "scope", "access_token", "detail")
     headers = dict.fromkeys(("Retry_After", "Location", "WWW_Authenticate", "X_Request_Id"), text.replace("\n", " "))

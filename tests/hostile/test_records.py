@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 INVALID = ("rejected", "invalid_message")
 # How the detail of a dead letter may begin.
-_PLACES = "body|Message|detail|userId( (or|and) userRef)?|contentId( (or|and) contentCode)?|userRef|contentCode|completedAt|time"
+_PLACES = "body|Message|detail|userId|userRef|contentId|contentCode|completedAt|time"
+_PLACES += "|userId (or|and) userRef|contentId (or|and) contentCode"
 
 
 def hostile(text: object, name: str = HOSTILE) -> dict[str, Any]:
