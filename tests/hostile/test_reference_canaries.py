@@ -24,7 +24,7 @@ from tests.hostile.test_canaries import (
     quoting,
     token,
 )
-from tests.hostile.world import recorded, world
+from tests.hostile.world import found_person, world
 from tests.support.canaries import EMAIL, NAME, REFERENCE, found, secret_text
 from tests.support.fakes import COMPLETED_AT, completion_fields, eventbridge_event, sqs_event, sqs_record
 from tests.support.s3 import FakeS3
@@ -191,9 +191,9 @@ def test_objects_do_not_show_references() -> None:
         for each in gc.get_objects():
             if str(type(each).__module__).startswith("completion_sync.") and id(each) not in ids:
                 shown[type(each).__name__] = found(f"{each!r} {each}") & {"reference", "e-mail"}
-        recorded(peer)
+        found_person(peer)
 
-    with world(secret=secret_text(), token=token(1), s3=configuration(), lookup=look, completion=look) as it:
+    with world(secret=secret_text(), token=token(1), s3=configuration(), lookup=look) as it:
         it.invoke(sqs_event(sqs_record(statement())))
     assert {"Unresolved", "People", "Message"} <= set(shown)
     assert {name: names for name, names in shown.items() if names} == {}
