@@ -29,6 +29,8 @@ from sandbox.thrive_api import StandIn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mypy_boto3_logs.type_defs import InputLogEventTypeDef
+
     from sandbox.pipeline.rig import Rig
 
 TARGET = ROOT / "docs" / "recordings"
@@ -98,7 +100,9 @@ def _drain(rig: Rig) -> None:
     logs.create_log_stream(logGroupName=group, logStreamName=stream)
     lines = [line for path in rig.logs for line in path.read_text().splitlines() if line.startswith("{")]
     now = int(time.time() * 1000) - len(lines)
-    events = [{"timestamp": now + number, "message": line} for number, line in enumerate(lines)]
+    events: list[InputLogEventTypeDef] = [
+        {"timestamp": now + number, "message": line} for number, line in enumerate(lines)
+    ]
     if events:
         logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
     for path in rig.logs:
