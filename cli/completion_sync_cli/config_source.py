@@ -31,7 +31,7 @@ class StackConfig:
         self._config = (
             None
             if settings.config_uri is None
-            else Config(settings.config_uri, lambda: aws.s3, _MAX_AGE_SECONDS, clock, _ignore, _ignore)
+            else Config(settings.config_uri, lambda: aws.s3, _MAX_AGE_SECONDS, clock, _ignore)
         )
 
     @property

@@ -206,7 +206,6 @@ def _config(settings: Settings, s3: Callable[[], S3Client] | None, clock: Clock,
         s3 or Lazy(_s3_client),
         settings.config_max_age_seconds,
         clock,
-        telemetry.count,
         telemetry.notice,
     )
 

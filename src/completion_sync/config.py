@@ -96,21 +96,18 @@ class Config:
         client: Callable[[], S3Client],
         max_age: float,
         clock: Clock,
-        count: Callable[[str], None],
         notice: Callable[[str], None],
     ) -> None:
         """Read nothing yet.
 
         :param uri: ``s3://bucket/prefix/``.
         :param max_age: seconds after which the prefix is listed again.
-        :param count: called with ``ConfigErrors``.
         :param notice: called with a line for the log that says what is wrong and where.
         """
         self._bucket, _, self._prefix = uri.removeprefix("s3://").partition("/")
         self._client = client
         self._max_age = max_age
         self._clock = clock
-        self._count = count
         self._notice = notice
         self._lock = threading.Lock()
         self.clear()
@@ -144,6 +141,11 @@ class Config:
         with self._lock:
             self._refresh(began)
             return self._content.listed is not None
+
+    def has_error(self) -> bool:
+        """Return whether something is known to be wrong that a person has to put right, last good copy or not."""
+        problems = (self._problem, self._mapping.problem, self._content.problem)
+        return any(problem is not None and problem.reason == "misconfigured" for problem in problems)
 
     def content_id(self, code: str, began: Instant) -> str:
         """Return the content id of a code.
@@ -229,7 +231,7 @@ class Config:
         elif etag == file.good:
             file.problem = None
         elif etag == file.invalid and file.problem is not None:
-            # Again at each listing, so that an alarm stays on until it is put right.
+            # Again at each listing, so that the log of any day shows it.
             self._report(file.problem.error())
 
     def _list_prefix(self) -> dict[str, str]:
@@ -301,8 +303,6 @@ class Config:
             file.invalid = file.problem = None
 
     def _report(self, error: DeferralError) -> _Problem:
-        if error.reason == "misconfigured":
-            self._count("ConfigErrors")
         self._notice(f"configuration: {error.detail}")
         return _Problem(error.reason, error.detail, self._clock.now())
 

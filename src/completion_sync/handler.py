@@ -78,7 +78,7 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
             application.telemetry.message(message, result, message.age(began))
         dead_lettered = _dispose(application, pairs, began, answer_by)
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, dead_lettered)]
-        application.telemetry.end(results, reported=len(unsettled))
+        _end(application, results, len(unsettled))
     except Exception as error:  # noqa: BLE001 - raising would return the whole batch to the queue, healthy messages too
         application.telemetry.unexpected(error)
     return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in dict.fromkeys(unsettled)]}
@@ -176,7 +176,7 @@ def _record_event(application: Application, event: dict[str, Any], seconds: floa
     else:
         settled = True
     application.telemetry.message(message, result)
-    application.telemetry.end(results, reported=0 if settled else 1)
+    _end(application, results, 0 if settled else 1)
     if not settled:
         # Lambda logs this text, so it leaves out the detail, which may hold Thrive's own words.
         raise EventNotRecordedError(f"{outcome.name}: {outcome.reason}")
@@ -187,6 +187,14 @@ def _record_event(application: Application, event: dict[str, Any], seconds: floa
         "detail": outcome.detail if isinstance(outcome, (Rejected, Deferred)) else None,
     }
     return {name: value for name, value in answer.items() if value is not None}
+
+
+def _end(application: Application, results: Sequence[Result], reported: int) -> None:
+    """Log and emit the counts of the invocation."""
+    if application.config is not None and application.config.has_error():
+        # In every invocation, and not only in the one that reads the file: the alarm stays on until it is put right.
+        application.telemetry.count("ConfigErrors")
+    application.telemetry.end(results, reported=reported)
 
 
 def _answer_deadline(application: Application, seconds: float) -> Deadline:

@@ -462,9 +462,13 @@ def test_without_a_mapping_that_can_be_read_everything_waits(make, s3, reason):
         assert {outcome[:2] for outcome in outcomes.values()} == {("deferred", reason)}
         assert world.reported == ["m1", "m2"]
         assert world.metric("ConfigErrors") == (1 if reason == "misconfigured" else 0)
+        # The alarm stays on although nothing is read again.
+        world.run(world.record("m1", userId="u"))
+        assert world.metric("ConfigErrors") == (1 if reason == "misconfigured" else 0)
         s3.recover()
         s3.put("mapping.json", MAPPING)
         assert world.run(world.record("m1", userId="u"))["m1"][:2] == RECORDED
+        assert world.metric("ConfigErrors") == 0
 
 
 def test_time_that_s3_takes_is_not_there_for_thrive(make):

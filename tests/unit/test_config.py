@@ -29,7 +29,6 @@ from completion_sync.mapping import Mapping
 from tests.support.fakes import (
     CANARY,
     PATIENCE_SECONDS,
-    Counts,
     FakeClock,
     client_error,
     holds_any,
@@ -53,9 +52,8 @@ class World:
     def __init__(self, max_age: float = MAX_AGE, **files: str | bytes) -> None:
         self.s3 = FakeS3(**files)
         self.clock = FakeClock()
-        self.counts = Counts()
         self.lines: list[str] = []
-        self.config = Config(CONFIG_URI, self.s3.client, max_age, self.clock, self.counts, self.lines.append)
+        self.config = Config(CONFIG_URI, self.s3.client, max_age, self.clock, self.lines.append)
 
     def begin(self, after: float = 1.0) -> Instant:
         self.clock.advance(after)
@@ -236,7 +234,7 @@ def test_with_a_mapping_alone_a_code_is_misconfigured():
     world = World(mapping__json=NATIVE)
     assert world.deferral("A") == ("misconfigured", "contentCode needs content.csv in S3, which is missing")
     assert world.mapping() is not None
-    assert not world.counts
+    assert not world.config.has_error()
 
 
 def test_without_both_everything_is_misconfigured_until_there_is_one():
@@ -244,9 +242,10 @@ def test_without_both_everything_is_misconfigured_until_there_is_one():
     neither = ("misconfigured", "there is neither mapping.json nor content.csv in S3")
     assert (world.deferral(), world.deferral("A")) == (neither, neither)
     assert world.s3.taken_calls() == ["list"]
-    assert world.counts == {"ConfigErrors": 1}
+    assert world.config.has_error()
     world.s3.put("mapping.json", NATIVE)
     assert world.mapping(RETRY_WITHOUT_COPY_SECONDS) is not None
+    assert not world.config.has_error()
 
 
 def test_other_objects_are_ignored():
@@ -265,10 +264,10 @@ def test_a_bad_mapping_without_a_copy_defers_everything_and_is_read_again_when_i
     assert world.deferral() == ("misconfigured", problem)
     assert world.s3.taken_calls() == ["list", "get mapping.json"]
     assert world.content_id("A") == "1"
-    assert (world.taken_lines(), world.counts) == ([f"configuration: {problem}"], {"ConfigErrors": 1})
+    assert (world.taken_lines(), world.config.has_error()) == ([f"configuration: {problem}"], True)
     world.s3.put("mapping.json", NATIVE)
     assert world.mapping(RETRY_WITHOUT_COPY_SECONDS) is not None
-    assert world.taken_lines() == []
+    assert (world.taken_lines(), world.config.has_error()) == ([], False)
 
 
 def test_a_bad_table_without_a_copy_defers_codes_only():
@@ -283,10 +282,10 @@ def test_a_bad_version_does_not_replace_a_good_one_and_is_reported_at_each_listi
     world.content_id("A")
     world.s3.put("content.csv", "code,contentId\nA,1\nB,2\nB,3\n")
     problem = "content.csv: line 4: the code occurs twice, with different content ids"
-    for count in (1, 2):
+    for _ in range(2):
         assert world.content_id("A", MAX_AGE) == "1"
         assert world.taken_lines() == [f"configuration: {problem}"]
-        assert world.counts == {"ConfigErrors": count}
+        assert world.config.has_error()
     assert world.deferral("B") == ("misconfigured", problem)
     assert [call for call in world.s3.taken_calls() if call != "list"] == ["get content.csv"] * 2
     world.s3.put("content.csv", LARGER_TABLE)
@@ -319,7 +318,7 @@ def test_a_file_that_vanishes_does_not_take_the_last_good_copy_with_it():
     world.content_id("A")
     world.s3.delete("content.csv")
     assert world.content_id("A", MAX_AGE) == "1"
-    assert (world.taken_lines(), world.counts) == ([VANISHED], {"ConfigErrors": 1})
+    assert (world.taken_lines(), world.config.has_error()) == ([VANISHED], True)
     assert world.deferral("B") == ("misconfigured", VANISHED.removeprefix("configuration: "))
     world.s3.put("content.csv", TABLE)
     with pytest.raises(UnknownContentError):
@@ -331,7 +330,7 @@ def test_both_files_may_vanish():
     assert (world.mapping(), world.content_id("A")) == (Mapping((), ignores_others=True), "1")
     world.s3.objects.clear()
     assert (world.mapping(MAX_AGE), world.content_id("A")) == (Mapping((), ignores_others=True), "1")
-    assert world.counts == {"ConfigErrors": 2}
+    assert world.config.has_error()
 
 
 def test_an_invalid_file_that_is_deleted_is_forgotten():
@@ -393,7 +392,7 @@ def test_without_a_copy_a_failure_defers_and_is_tried_again_soon(operation, erro
     assert world.deferral() == (reason, f"{what}: {problem}")
     assert world.s3.taken_calls() == []
     assert world.taken_lines() == [f"configuration: {what}: {problem}"]
-    assert world.counts["ConfigErrors"] == (1 if reason == "misconfigured" else 0)
+    assert world.config.has_error() is (reason == "misconfigured")
     world.s3.recover()
     assert world.mapping(RETRY_WITHOUT_COPY_SECONDS) is not None
     assert set(calls) <= {"list", "get mapping.json"}
@@ -410,7 +409,7 @@ def test_with_a_copy_a_failure_changes_nothing_but_the_log(operation, error, rea
     for _ in range(3):
         assert world.mapping() == Mapping((), ignores_others=False)
     assert len(world.taken_lines()) == 1
-    assert world.counts["ConfigErrors"] == (1 if reason == "misconfigured" else 0)
+    assert world.config.has_error() is (reason == "misconfigured")
     world.s3.recover()
     assert world.mapping(RETRY_SECONDS) == Mapping((), ignores_others=True)
 
@@ -464,7 +463,7 @@ def test_a_client_that_cannot_be_made_is_a_failure_like_another():
     def client() -> Any:
         raise NoCredentialsError
 
-    config = Config(CONFIG_URI, client, MAX_AGE, FakeClock(), Counts(), lambda _line: None)
+    config = Config(CONFIG_URI, client, MAX_AGE, FakeClock(), lambda _line: None)
     with pytest.raises(DeferralError, match=r"^the prefix in S3 cannot be listed: NoCredentialsError$"):
         config.mapping(Instant(0, 0))
 
@@ -483,7 +482,7 @@ def real(monkeypatch):
         clock = FakeClock()
 
         def config(uri: str) -> Config:
-            return Config(uri, lambda: client, 0, clock, Counts(), lambda _line: None)
+            return Config(uri, lambda: client, 0, clock, lambda _line: None)
 
         yield client, config, clock
         client.close()
@@ -518,7 +517,7 @@ def test_a_prefix_with_thousands_of_other_objects_is_misconfigured():
         pages.append(query.get("ContinuationToken"))
         return {"IsTruncated": True, "NextContinuationToken": str(len(pages))}
 
-    config = Config(CONFIG_URI, lambda: SimpleNamespace(list_objects_v2=page), 0, FakeClock(), Counts(), print)  # type: ignore[arg-type, return-value]
+    config = Config(CONFIG_URI, lambda: SimpleNamespace(list_objects_v2=page), 0, FakeClock(), print)  # type: ignore[arg-type, return-value]
     with pytest.raises(DeferralError, match="holds too many other objects"):
         config.mapping(Instant(0, 0))
     assert pages == [None, *map(str, range(1, 10))]

@@ -91,7 +91,7 @@ REFUSED = {
     'a == `[{"x": [-Infinity]}]`': "has a literal that is not JSON",
     "`1e999`": "has a literal that is not JSON",
     "`" + "[" * 101 + "1" + "]" * 101 + "`": "has a literal that is nested more than 100 levels deep",
-    "`" + "[" * 2000 + "]" * 2000 + "`": "is nested too deeply",
+    "`" + "[" * 2000 + "]" * 2000 + "`": "is nested",  # which of the two limits is met depends on Python
     "!" * 100 + "a": "must be nested at most 100 levels deep",
     "||".join("a" * 101): "must be nested at most 100 levels deep",
     "[" * 2000 + "a" + "]" * 2000: "is nested too deeply",
