@@ -63,7 +63,7 @@ class Thrive:
     def users(self) -> str:
         return " ".join(user for _, user in self.calls)
 
-    def record(self, wanted: Completion, _deadline: Deadline) -> Created:
+    def record(self, wanted: Completion, _deadline: Deadline, _user_ref: str | None = None) -> Created:
         self.calls.append((round(self._clock.now().wall - self._start, 3), wanted.user_id))
         match self.states.get(wanted.user_id, self.state):
             case "down":

@@ -77,7 +77,7 @@ class Recorder:
         self.most_in_flight = 0
         self.calls: list[str] = []
 
-    def record(self, wanted: Completion, deadline: Deadline) -> Created | Existing:
+    def record(self, wanted: Completion, deadline: Deadline, user_ref: str | None = None) -> Created | Existing:
         with self._lock:
             self.calls.append(wanted.user_id)
             self._in_flight += 1
