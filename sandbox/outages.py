@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 # The template's numbers; a test compares.
+ENVIRONMENTS, THREADS, BATCH = 5, 10, 10
 IN_FLIGHT = 5 * 10
-BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVES = 30.0, 3600.0, 100
+BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVES = 30.0, 900.0, 400
 
 HEALTHY_SECONDS, FAILING_SECONDS = 0.25, 0.1
 # Between three attempts: 0.1 to 0.2 s and 0.2 to 0.4 s.

@@ -5,7 +5,7 @@ execution environment share it, and it is remembered from one invocation to the 
 rules are worth, decision 10 why they are as they are.
 
 - **Throttling.** A 429 pauses all calls, for ``Retry-After`` or for a growing time. The first one also sets a pace in
-  calls a second, which every later pause lowers and every answer raises a little.
+  calls a second, which later ones lower and every answer raises a little.
 - **Outage.** When three different subjects in a row have failed twice each, and Thrive has answered nothing in the
   meantime, the environment is in outage: nothing is sent but a probe now and then. A single subject that always fails
   does not cause one, and a failed probe is followed by one with a second subject, so that nothing waits for a sick one.
@@ -33,10 +33,13 @@ MAX_WAIT_SECONDS = 2.0
 MIN_ATTEMPT_SECONDS = 0.2
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 60.0
-# Factor of the pace at each pause, what each answer adds to it in calls a second, and the slowest pace.
-SLOWER, FASTER, SLOWEST = 0.8, 0.03, 0.5
-# A pace that has held nothing back for this long is dropped.
-PACE_SECONDS = 10.0
+# What a pause multiplies the pace by, and what a second one multiplies it by if there was no answer in between. Each
+# answer adds FASTER to it. All of them, and the slowest pace, in calls a second.
+SLOWER, MUCH_SLOWER, FASTER, SLOWEST = 0.8, 0.5, 0.05, 0.5
+# The first pace follows from the answers of the last RATE_SECONDS. Pauses within LOWER_SECONDS lower it once only: they
+# have one cause. Slots of the last CREDIT_SECONDS that nobody took, as between two batches, may be taken later. A pace
+# that has held nothing back for PACE_SECONDS is dropped.
+RATE_SECONDS, LOWER_SECONDS, CREDIT_SECONDS, PACE_SECONDS = 5.0, 1.0, 0.5, 10.0
 
 SUBJECTS_OF_AN_OUTAGE = 3
 FIRST_PROBE_SECONDS, LONGEST_PROBE_SECONDS = 1.0, 10.0
@@ -50,6 +53,14 @@ class Attempt:
 
     began: Instant
     answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing may be sent for some seconds. ``has_slot``: after that there is a slot of the pace."""
+
+    seconds: float
+    has_slot: bool
 
 
 class Pressure:
@@ -111,25 +122,32 @@ class Pressure:
             long.
         """
         has_slot = False
-        while True:
-            with self._lock:
-                now = self._clock.now()
-                self._raise_if_out(probing=probing)
-                pause = self._paused_for(now)
-                if pause > 0:
-                    wait: float | None = pause if pause <= MAX_WAIT_SECONDS else None
-                    has_slot = False
-                elif has_slot:
-                    wait = 0.0
-                else:
-                    wait = self._throttle.take_slot(now, deadline.remaining() - MIN_ATTEMPT_SECONDS)
-                attempt = Attempt(now, self._answers)
-            if wait is None or (wait > 0 and wait + MIN_ATTEMPT_SECONDS > deadline.remaining()):
-                raise HeldError("rate_limited", "held back: Thrive limits the rate of calls", retry_after=pause or None)
-            if not wait:
-                break
-            self._clock.sleep(wait)
-            has_slot = pause == 0
+        while isinstance(step := self.try_admit(deadline.remaining(), has_slot=has_slot, probing=probing), Wait):
+            self._clock.sleep(step.seconds)
+            has_slot = step.has_slot
+        return step
+
+    def try_admit(self, remaining: float, *, has_slot: bool = False, probing: bool = False) -> Attempt | Wait:
+        """Return the attempt to be sent now, or how long to wait before asking again: :meth:`admit` without waiting.
+
+        :param remaining: the seconds until the deadline.
+        :param has_slot: the last answer was a :class:`Wait` that says so.
+        :raises HeldError: as :meth:`admit`.
+        """
+        remaining -= MIN_ATTEMPT_SECONDS
+        with self._lock:
+            now = self._clock.now()
+            self._raise_if_out(probing=probing)
+            pause = self._paused_for(now)
+            if pause > 0:
+                wait: float | None = pause if pause <= min(MAX_WAIT_SECONDS, remaining) else None
+            else:
+                wait = 0.0 if has_slot else self._throttle.take_slot(now, remaining)
+            attempt = Attempt(now, self._answers)
+        if wait is None:
+            raise HeldError("rate_limited", "held back: Thrive limits the rate of calls", retry_after=pause or None)
+        if wait > 0:
+            return Wait(wait, has_slot=pause == 0)
         self._announce_resumption()
         if probing:
             self._count("OutageProbes")
@@ -219,8 +237,10 @@ class Throttle:
         self._pause_seconds = 0.0
         self._pauses_in_a_row = 0
         self._pace: float | None = None
-        self._next_slot = 0.0
+        # In monotonic time. None: the next slot is whenever it is asked for.
+        self._next_slot: float | None = None
         self._held_back: Instant | None = None
+        self._lowered: Instant | None = None
 
     def paused_for(self, now: Instant) -> float:
         """Return the seconds until calls may go on; 0.0 if they may now."""
@@ -230,10 +250,12 @@ class Throttle:
 
     def take_slot(self, now: Instant, longest: float) -> float | None:
         """Return the seconds until the next slot of the pace, and take it; None if that is longer than ``longest``."""
+        if self._pace is not None and not self._is_pace_of_use(now):
+            self._pace = None
         if self._pace is None:
             return 0.0
-        slot = max(now.monotonic, self._next_slot)
-        wait = slot - now.monotonic
+        slot = now.monotonic if self._next_slot is None else max(now.monotonic - CREDIT_SECONDS, self._next_slot)
+        wait = max(0.0, slot - now.monotonic)
         if wait > 0:
             self._held_back = now
         if wait > longest:
@@ -249,8 +271,6 @@ class Throttle:
             self._pauses_in_a_row = 0
         if self._pace is not None:
             self._pace += FASTER
-            if self._held_back is None or not is_within(PACE_SECONDS, self._held_back, now):
-                self._pace = None
 
     def throttled(self, sent: Instant, retry_after: float | None, now: Instant) -> bool:
         """Take note of a 429 to a request of ``sent``; return whether it begins a pause.
@@ -262,24 +282,50 @@ class Throttle:
                 self._pause_seconds = max(self._pause_seconds, elapsed(self._pause_began, now) + retry_after)
             return False
         longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self._pauses_in_a_row, 30))
-        # Also with Retry-After, in case it is too short each time.
-        self._pause_seconds = max(self._uniform(longest / 2, longest), retry_after or 0.0)
+        # The growing wait applies also with Retry-After, in case that is too short each time. Nothing shortens a pause.
+        wait = self._uniform(longest / 2, longest)
+        self._pause_seconds = max(wait, retry_after or 0.0, self.paused_for(now))
         self._pause_began = now
         self._pauses_in_a_row += 1
-        self._forget_answers(now)
-        pace = float(len(self._recent_answers)) if self._pace is None else self._pace
-        self._pace = max(SLOWEST, pace * SLOWER)
-        self._next_slot = now.monotonic + self._pause_seconds
-        self._held_back = now
+        self._lower_pace(now)
+        # Not the end of the pause: it may pass while the environment is frozen, and monotonic time with it.
+        self._next_slot = None
         return True
 
+    def _lower_pace(self, now: Instant) -> None:
+        if self._pace is None:
+            pace = SLOWER * self._recent_rate(now)
+        elif self._pauses_in_a_row > 1:
+            pace = MUCH_SLOWER * self._pace
+        elif self._lowered is None or not is_within(LOWER_SECONDS, self._lowered, now):
+            pace = SLOWER * self._pace
+        else:
+            return
+        self._pace, self._lowered = max(SLOWEST, pace), now
+
+    def _is_pace_of_use(self, now: Instant) -> bool:
+        paused = self._pause_began
+        if paused is not None and is_within(self._pause_seconds + PACE_SECONDS, paused, now):
+            return True
+        return self._held_back is not None and is_within(PACE_SECONDS, self._held_back, now)
+
+    def _recent_rate(self, now: Instant) -> float:
+        """Return the answers a second: in the last one, or over some, as a single one may be quiet by chance."""
+        self._forget_answers(now)
+        last_second = sum(at >= now.monotonic - 1 for at in self._recent_answers)
+        return max(last_second, len(self._recent_answers) / RATE_SECONDS)
+
     def _forget_answers(self, now: Instant) -> None:
-        while self._recent_answers and self._recent_answers[0] < now.monotonic - 1:
+        while self._recent_answers and self._recent_answers[0] < now.monotonic - RATE_SECONDS:
             self._recent_answers.popleft()
 
 
 class Outage:
-    """Whether there is an outage, and when it is probed next. :class:`Pressure` holds the lock."""
+    """Whether there is an outage, and when it is probed next. :class:`Pressure` holds the lock.
+
+    A probe that fails after its interval may be followed at once by a second one with another subject. If both had
+    failed before, they may be sick, and have shown nothing new: then a third one may follow that has not.
+    """
 
     def __init__(self, subjects: int) -> None:
         self._subjects = subjects
@@ -288,8 +334,9 @@ class Outage:
         self.began: Instant | None = None
         self._probe_ended: Instant | None = None
         self._interval = FIRST_PROBE_SECONDS
-        # What the first probe of a pair was about, until the second one has been sent.
-        self._first: Hashable | None = None
+        # The subjects of the probes since the interval was last over, and whether one of them had not failed before.
+        self._round: list[Hashable] = []
+        self._is_round_new = False
 
     def failed(self, subject: Hashable, now: Instant) -> bool:
         """Take note that a subject has failed twice in a row; return whether that begins an outage."""
@@ -302,29 +349,33 @@ class Outage:
 
     def answered(self) -> None:
         """Take note of an answer: there is no outage, or no longer."""
-        self.began = self._probe_ended = self._first = None
+        self.began = self._probe_ended = None
+        self._round = []
         self._failed.clear()
 
     def is_probe_due(self, subject: Hashable, now: Instant) -> bool:
         """Return whether a probe with this subject may be sent now."""
-        if self._first is not None and subject != self._first:
-            return True
-        return self._probe_ended is None or not is_within(self._interval, self._probe_ended, now)
+        is_early = self._probe_ended is not None and is_within(self._interval, self._probe_ended, now)
+        return not is_early or self._may_follow(subject)
 
     def has_failed(self, subject: Hashable) -> bool:
         """Return whether this subject has failed since Thrive last answered."""
         return subject in self._failed
 
     def probe_failed(self, subject: Hashable, now: Instant) -> None:
-        """Take note of a failed probe: a second subject may follow at once, after that the next pair waits."""
-        self._remember(subject)
+        """Take note that a probe with this subject has failed."""
+        if not self._may_follow(subject):
+            self._round, self._is_round_new = [], False
+            self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
+        self._round.append(subject)
+        self._is_round_new = self._is_round_new or not self.has_failed(subject)
         self._probe_ended = now
-        if self._first is None:
-            self._first = subject
-            return
-        if subject != self._first:
-            self._first = None
-        self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
+        self._remember(subject)
+
+    def _may_follow(self, subject: Hashable) -> bool:
+        if len(self._round) == 1:
+            return subject not in self._round
+        return len(self._round) == 2 and not self._is_round_new and not self.has_failed(subject)
 
     def _remember(self, subject: Hashable) -> None:
         if len(self._failed) < _MAX_REMEMBERED:

@@ -2,9 +2,8 @@
 
 Modelled: environments that are made when none is idle, frozen between invocations (which stops the monotonic clock and
 every thread left behind), retired at will, stopped hard at the timeout, crashed or stalled at any switch point, their
-wall clocks stepped; batches by the mapping's rules (partial batch responses; whatever is malformed, unknown or raised
-fails the batch); batches that are received and never invoked; deletions that fail; two retries of a direct event, and
-then its destination.
+wall clocks stepped; batches by the event source's rules; batches that are received and never invoked; deletions that
+fail; two retries of a direct event, and then its destination.
 
 Not modelled: initialisation and computing take no time; the batching window is 0.
 """
@@ -12,10 +11,13 @@ Not modelled: initialisation and computing take no time; the batching window is 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sandbox.pipeline.batches import MalformedAnswerError, failed_ids
+
+from .calls import Calls
 from .kernel import EPOCH, Process
 from .scenario import BACKOFF_BASE, BACKOFF_CAP, FUNCTION_TIMEOUT, REQUEST_TIMEOUT, SECRET_ID, SECRET_MAX_AGE
 from .thrive import Pool, SecretsClient
@@ -39,12 +41,18 @@ class Invocation:
     messages: list[tuple[Stored, str]] = field(default_factory=list)
     direct: Sent | None = None
     attempt: int = 1
-    output: list[str] = field(default_factory=list)
+    lines: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    defects: list[str] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     unauthorized: Counter[str] = field(default_factory=Counter)
     successes: dict[str, float] = field(default_factory=dict)
     retry_after: dict[str, float] = field(default_factory=dict)
     postponed: set[str] = field(default_factory=set)
+    rate_limited: set[str] = field(default_factory=set)
+    throttles: int = 0
+    probes: list[str] = field(default_factory=list)
+    # Whether it read the secret or requested a token, so that a request may leave long after it was admitted.
+    waited_for_access: bool = False
     without_thread: bool = False
     ended: bool = False
 
@@ -56,17 +64,20 @@ class Environment:
         self.name = f"environment-{number}"
         self.process = Process(world.kernel, self.name, self._died)
         self.invocation: Invocation | None = None
-        # Its clocks are not what the watch reckons with: the wall clock was stepped, or a thread stood still.
+        # Its times are not what the watch expects: the wall clock was stepped, or a thread was stalled.
         self.odd_times = False
-        # A thread of one invocation may go on in the next, with what it asked for then.
+        # A thread of one invocation may go on in the next one.
         self.left_threads = False
-        self.in_flight: Counter[str] = Counter()
+        self.unfinished_line = ""
         self.memory = Memory()
+        self.completions = Calls(world, self, "completions", world.scenario.in_flight, subjects=3)
+        # One thread may renew a token that another one has found to be of no use any more.
+        self.tokens = Calls(world, self, "tokens", 2, subjects=1)
         self._world = world
         self._application: Any = None
 
     def application(self) -> Any:
-        """Give what ``bootstrap.application`` gives in this process."""
+        """Return what ``bootstrap.application`` returns in this process."""
         if self._application is None:
             world = self._world
             package = world.package
@@ -75,9 +86,9 @@ class Environment:
             self._application = package.bootstrap.build(settings, secrets=lambda: secrets, sqs=lambda: sqs)
         return self._application
 
-    def pool(self) -> Pool:
-        """Give a connection pool."""
-        return Pool(self._world, self)
+    def pool(self, clock: object) -> Pool:
+        """Return a new connection pool."""
+        return Pool(self._world, self, clock)
 
     def invoke(self, invocation: Invocation) -> None:
         """Thaw it and hand it an event."""
@@ -127,11 +138,11 @@ class Environment:
 
 @dataclass
 class Memory:
-    """What an environment has been told: by it the watch judges what it asks for."""
+    """What an environment has been answered, by which the watch judges what it asks for next."""
 
     token: tuple[str, float, float, str] | None = None
-    token_asked_at: float = 0.0
     asked_at: float = float("-inf")
+    renewed_at: float = float("-inf")
     token_times: list[tuple[str, float]] = field(default_factory=list)
     token_refused: dict[str, float] = field(default_factory=dict)
     refused_tokens: set[str] = field(default_factory=set)
@@ -155,7 +166,7 @@ class Context:
         self._ends = invocation.started + FUNCTION_TIMEOUT
 
     def get_remaining_time_in_millis(self) -> int:
-        """Give what is left."""
+        """Return the time that is left."""
         return max(0, int((self._ends - self._world.kernel.now) * 1000))
 
 
@@ -170,7 +181,7 @@ class Fleet:
         self._world = world
 
     def environment(self) -> Environment:
-        """Give the environment whose thread runs now."""
+        """Return the environment whose thread runs now."""
         process = self._world.kernel.process
         return next(environment for environment in reversed(self.environments) if environment.process is process)
 
@@ -253,8 +264,6 @@ class Poller:
             batch = world.source.receive(most)
             if not batch:
                 break
-            for message in batch:
-                world.watch.received(message)
             if world.rng.random() < world.noise("lost-batch"):
                 continue
             self._busy += 1
@@ -301,24 +310,15 @@ class Poller:
 
 
 def failures(answer: Any, known: set[str]) -> set[str]:
-    """Give the ids that come again, as the event source mapping reads an answer.
-
-    An empty, null or missing list means that all went well; anything malformed, and any id that is empty or unknown,
-    means that nothing did.
-    """
-    if isinstance(answer, Exception) or not (answer is None or isinstance(answer, dict)):
-        return known
-    listed = (answer or {}).get("batchItemFailures")
-    if listed is None:
-        return set()
-    if not isinstance(listed, list):
-        return known
-    named = [item.get("itemIdentifier") if isinstance(item, dict) else None for item in listed]
-    return set(named) if all(isinstance(name, str) and name in known for name in named) else known
+    """Return the ids that come again: all of them if the function raised, or answered what is no answer."""
+    try:
+        return set(known) if isinstance(answer, Exception) else set(failed_ids(json.dumps(answer).encode(), known))
+    except MalformedAnswerError:
+        return set(known)
 
 
 def environment_variables(queue_url: str, dead_letter_queue_url: str | None, in_flight: int) -> dict[str, str]:
-    """Give the function's environment variables, as the template sets them."""
+    """Return the function's environment variables, as the template sets them."""
     variables = {
         "THRIVE_SECRET_ID": SECRET_ID,
         "THRIVE_BASE_URL": "https://thrive.example",
