@@ -36,6 +36,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 60.0
 # What a pause multiplies the pace by, and what a second one multiplies it by if there was no answer in between. Each
 # answer adds FASTER to it. All of them, and the slowest pace, in calls a second.
 SLOWER, MUCH_SLOWER, FASTER, SLOWEST = 0.8, 0.5, 0.05, 0.5
+QUIET_SECONDS = 5.0
 # The first pace follows from the answers of the last RATE_SECONDS. Pauses within LOWER_SECONDS lower it once only: they
 # have one cause. Slots of the last CREDIT_SECONDS that nobody took, as between two batches, may be taken later. A pace
 # that has held nothing back for PACE_SECONDS is dropped.
@@ -270,7 +271,8 @@ class Throttle:
         if not self.paused_for(now):
             self._pauses_in_a_row = 0
         if self._pace is not None:
-            self._pace += FASTER
+            quiet = 0.0 if self._lowered is None else elapsed(self._lowered, now)
+            self._pace += FASTER * max(1.0, quiet / QUIET_SECONDS)
 
     def throttled(self, sent: Instant, retry_after: float | None, now: Instant) -> bool:
         """Take note of a 429 to a request of ``sent``; return whether it begins a pause.
