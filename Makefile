@@ -106,8 +106,7 @@ build: $(SAM)/.ready ## sam build
 	@find .aws-sam/build -name '*.cpython-313.pyc' | grep -q . || \
 	  echo "WARNING: no python3.13 was found, so the artefact has no byte code and every cold start compiles it anew" >&2
 
-# BUCKET=name: where the artefact is uploaded; packaged.yaml then deploys anywhere, or goes to the Serverless Application
-# Repository with `sam publish --template packaged.yaml`.
+# BUCKET=name: where the artefact is uploaded; packaged.yaml then deploys without a build.
 .PHONY: package
 package: build ## sam package: upload the artefact to BUCKET, write packaged.yaml
 	@test -n "$(BUCKET)" || { echo "make package BUCKET=name: the S3 bucket for the artefact is missing" >&2; exit 2; }

@@ -1,148 +1,120 @@
-"""`python -m bench`: measure everything, write `bench/results.json`, draw the pictures, renew the pages."""
+"""Measure everything, write `bench/results.json`, draw the pictures and update the pages."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import backlog, contenders, machine, money, report, targets
-from bench.cpu_share import share_of
-from bench.measures import calls, capacity, cold, cpu, durations, growth, memory, size, warm
-from bench.plan import FULL, QUICK, Plan
+from bench import report
+from bench.builds import UnavailableError, build, python_runtime, version_of
+from bench.contenders import CONTENDERS, NOTHING, OURS
+from bench.measures import MEASURES, QUICK, Bench, Plan
 from bench.services import running_services
-from bench.setting import Setting
-from bench.stats import rounded
 from sandbox.pipeline.emulator import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 RESULTS = ROOT / "bench" / "results.json"
 PICTURES = ROOT / "docs" / "performance"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
-# matplotlib lives in an environment of its own.
+# matplotlib has an environment of its own.
 DRAWING = ROOT / ".tools" / "bench" / "bin" / "python"
-
-MEASURES: dict[str, Callable[[Setting], Any]] = {
-    "capacity": capacity.measure,
-    "cold": cold.measure,
-    "warm": warm.measure,
-    "cpu": cpu.measure,
-    "size": size.measure,
-    "calls": calls.measure,
-    "durations": durations.measure,
-    "growth": growth.measure,
-    "memory": memory.measure,
-}
-# The batch of the queue's default, the latency and the memory size that backlogs are computed for.
-_BACKLOG_MEMORY_MB = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="ours and an empty handler, a few times: shows that it works"
+        "--quick", action="store_true", help="only ours and an empty handler, only to see that it works"
     )
-    parser.add_argument("--only", choices=MEASURES, nargs="+", help="measure these anew and take the rest from RESULTS")
-    parser.add_argument("--render", action="store_true", help="measure nothing: pictures and pages from RESULTS")
+    parser.add_argument("--only", choices=MEASURES, nargs="+", help="repeat these and keep the other results")
+    parser.add_argument("--render", action="store_true", help="measure nothing; draw and write from the results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: bench/results.json")
     options = parser.parse_args(arguments)
-    if options.render:
-        results = json.loads(options.results.read_text())
-    else:
-        plan = QUICK if options.quick else FULL
-        before = json.loads(options.results.read_text())["measures"] if options.only else {}
-        results = measure(plan, options.only or list(MEASURES), before)
+    if not options.render:
+        kept = json.loads(options.results.read_text())["measures"] if options.only else {}
+        results = measure(options.only or list(MEASURES), kept, is_quick=options.quick)
         options.results.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     if options.results == RESULTS:
-        render(results)
+        render(json.loads(RESULTS.read_text()))
     return 0
 
 
-def measure(plan: Plan, names: Sequence[str], before: dict[str, Any]) -> dict[str, Any]:
-    """Take the measurements `names`, and derive from them, and from those taken before, what follows."""
-    described = machine.describe()
-    field = contenders.quick_field() if plan is QUICK else contenders.full_field()
-    began = time.monotonic()
-    measures = dict(before)
+def measure(names: Sequence[str], kept: dict[str, Any], *, is_quick: bool = False) -> dict[str, Any]:
+    """Return the results of these measurements together with those that are kept.
+
+    :raises UnavailableError: our own function cannot be built or run here.
+    """
+    # What the machine was busy with before we started.
+    load = os.getloadavg()[0]
+    plan, python = (QUICK, Path(sys.executable)) if is_quick else (Plan(), python_runtime())
+    built, absent = [], {}
+    for contender in CONTENDERS:
+        if not is_quick or contender.name in {OURS, NOTHING}:
+            try:
+                built.append(build(contender, python))
+            except UnavailableError as error:
+                if contender.name == OURS:
+                    raise
+                absent[contender.name] = str(error).splitlines()[0]
+                _say(f"not measured: {contender.label}: {error}")
+    began, measures = time.monotonic(), dict(kept)
     with tempfile.TemporaryDirectory(prefix="completion-sync-bench-") as name, running_services(Path(name)) as services:
-        setting = Setting(plan, field, services, Path(name))
+        bench = Bench(plan, built, services, Path(name))
         for measure_name in names:
             started = time.monotonic()
-            measures[measure_name] = MEASURES[measure_name](setting)
+            measures[measure_name] = MEASURES[measure_name](bench)
             _say(f"{measure_name}: {time.monotonic() - started:.0f} s")
-    results = {
-        "machine": described,
-        "plan": plan.name,
-        "repetitions": {"cold": plan.cold_starts, "warm": plan.warm_repetitions, "sequential": plan.slow_repetitions},
-        "runtimes": sorted({contender.runtime.name for contender in field.contenders.values()}),
-        "absent": field.absent,
+    return {
+        "machine": _machine(load),
+        "repetitions": {
+            "cold": plan.cold_starts,
+            "warm": plan.warm_repetitions,
+            "sequential": plan.sequential_repetitions,
+        },
+        "runtimes": sorted({version_of(one) for one in built}),
+        "absent": absent,
         "seconds": round(time.monotonic() - began),
         "measures": measures,
-    }
-    results["derived"] = derive(plan, measures)
-    return results
-
-
-def derive(plan: Plan, measures: dict[str, Any]) -> dict[str, Any]:
-    """Compute money, backlogs, the stand-in's margin and the targets."""
-    prices = money.of_a_million(measures["durations"], measures["calls"])
-    latency = plan.money_latencies[0]
-    memory_mb = _BACKLOG_MEMORY_MB if _BACKLOG_MEMORY_MB in plan.memory_sizes else plan.memory_sizes[0]
-    [row] = [
-        row for row in measures["durations"]["rows"] if (row["latency_ms"], row["memory_mb"]) == (latency, memory_mb)
-    ]
-    batch, batch_ms = measures["durations"]["batch"], row["billed_ms"][contenders.OURS]
-    fastest = max(
-        row["batch"] * 1000 / summary["median"] for row in measures["warm"] for summary in row["duration_ms"].values()
-    )
-    return {
-        "money": prices,
-        "cheapest_memory_mb": money.cheapest_sensible(
-            prices, contenders.OURS, measures["memory"]["peak_mb"][contenders.OURS]
-        ),
-        "cold_at_share_ms": _cold_at_share(measures["cold"][contenders.OURS], plan.memory_sizes),
-        "backlog": {
-            "latency_ms": latency,
-            "memory_mb": memory_mb,
-            "batch": batch,
-            "batch_ms": batch_ms,
-            "rows": backlog.table(plan.backlogs, batch, batch_ms),
-        },
-        "capacity_margin": {
-            "fastest_per_second": rounded(fastest),
-            "times": rounded(max(measures["capacity"]["requests_per_second"].values()) / fastest, 3),
-        },
-        "targets": targets.check(measures),
-    }
-
-
-def _cold_at_share(cold: dict[str, Any], memory_sizes: Sequence[int]) -> dict[str, float]:
-    """Compute our cold start when its processor time is stretched by the share of each memory size."""
-    answer, processor = cold["first_answer_ms"]["median"], cold["cpu_ms"]["median"]
-    return {
-        str(memory_mb): rounded(answer + processor * (1 / share_of(memory_mb) - 1), 3) for memory_mb in memory_sizes
     }
 
 
 def render(results: dict[str, Any]) -> None:
-    """Draw the pictures and renew the marked parts of the pages."""
+    """Draw the pictures and update the marked parts of the pages."""
     if DRAWING.exists():
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        command = [str(DRAWING), "-m", "bench.pictures", str(RESULTS), str(PICTURES)]
+        command = [str(DRAWING), "-m", "bench.pictures", "results", str(RESULTS), str(PICTURES)]
         subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own module
     else:
-        _say("no pictures: .tools/bench is not set up (make bench does it)")
+        _say("no pictures: .tools/bench is missing (`make bench` sets it up)")
     for page in PAGES:
-        if page.exists():
-            page.write_text(report.renewed(page.read_text(), results))
+        page.write_text(report.renewed(page.read_text(), results))
+
+
+def _machine(load: float) -> dict[str, Any]:
+    """Describe this machine without naming it."""
+    return {
+        "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(int(_field("/proc/meminfo", "MemTotal").split()[0]) / 1024**2),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "load": load,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _field(file: str, name: str) -> str:
+    fields = (line.partition(":") for line in Path(file).read_text().splitlines())
+    return next((value.strip() for key, _, value in fields if key.strip() == name), "")
 
 
 def _say(text: str) -> None:

@@ -1,100 +1,78 @@
-"""Who takes part: ours, the peers, and the floors below which nothing can be."""
+"""Who is measured: the function, its peers, and baselines that show the least each step can take.
+
+This module needs the standard library alone, as the pictures are drawn in an environment without our dependencies.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from bench import artefacts
-from bench.runtimes import PEERS, Runtime, UnavailableError, node_runtime, own_python_runtime, python_runtime
-from bench.services import SECRET
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
 OURS = "ours"
-TAUGHT = "powertools_requests"
+OURS_SOURCE = "ours_without_byte_code"
+OURS_WHOLE_BOTO3 = "ours_whole_boto3"
+SEQUENTIAL = "powertools_requests"
+SEQUENTIAL_COMPILED = "powertools_requests_compiled"
 ASYNC = "powertools_async"
+ASYNC_COMPILED = "powertools_async_compiled"
 NODE = "node"
-NOTHING = "floor_nothing"
-BOTO3 = "floor_boto3"
-LOOP = "floor_loop"
-POOL = "floor_pool"
-TAUGHT_COMPILED = "powertools_requests_compiled"
+NOTHING = "baseline_nothing"
+BOTO3 = "baseline_boto3"
+LOOP = "baseline_loop"
+POOL = "baseline_pool"
 
-LABELS = {
-    OURS: "thrive-completion-sync",
-    TAUGHT: "Powertools BatchProcessor + requests",
-    TAUGHT_COMPILED: "the same, with byte code added",
-    ASYNC: "Powertools AsyncBatchProcessor + httpx",
-    NODE: "Node.js: Powertools + fetch",
-    NOTHING: "floor: empty handler",
-    BOTO3: "floor: boto3 + Secrets Manager client",
-    LOOP: "floor: bare urllib3 loop",
-    POOL: "floor: bare urllib3 thread pool",
-}
+
+def plain(number: int) -> dict[str, Any]:
+    """Return a completion that no other number has, so that Thrive answers 201."""
+    content = "64a1b2c3d4e5f6789abcdef0"  # pragma: allowlist secret
+    return {"userId": f"{number:024x}", "contentId": content, "completedAt": "2021-01-01T09:00:00Z"}
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A function that can be started; `environment` is what it needs beyond what all get."""
+    """A function to measure. To add a row to tables and pictures, add one of these to :data:`CONTENDERS`.
+
+    ``build`` names the recipe of :mod:`bench.builds` that turns the folder ``source`` (by default the one of its name
+    in ``bench/peers``) into what is deployed. ``measures`` names the measurements it takes part in. ``environment`` is
+    added to the variables that all functions get; ``completion`` returns the body of the message with a given number.
+    """
 
     name: str
-    runtime: Runtime
-    code: Path
-    handler: str
-    environment: Mapping[str, str]
+    label: str
+    build: str
+    measures: frozenset[str]
+    source: str = ""
+    handler: str = "app.lambda_handler"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    completion: Callable[[int], dict[str, Any]] = plain
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """All who take part, and who does not, with the reason."""
+_START = frozenset({"cold", "memory"})
+_LOOP = frozenset({"cpu"})
+_POOL = frozenset({"warm", "cpu", "memory"})
+_BUILD = frozenset({"cold", "size"})
+_ALL = frozenset({"cold", "warm", "cpu", "memory", "size", "calls", "durations"})
+_HANDLER = "completion_sync.handler.lambda_handler"
+_REQUESTS, _HTTPX = "Powertools BatchProcessor + requests", "Powertools AsyncBatchProcessor + httpx"
+_PEERS = "bench/peers/"
+_URLLIB3 = "bench/peers/baseline_urllib3"
+_US = "thrive-completion-sync"
 
-    contenders: dict[str, Contender]
-    absent: dict[str, str]
-
-    def some(self, *names: str) -> list[Contender]:
-        """Return those of these who take part, in this order."""
-        return [self.contenders[name] for name in names if name in self.contenders]
-
-
-def ours() -> Contender:
-    """Build ours alone, for the Python that Lambda has."""
-    return Contender(OURS, python_runtime(), artefacts.ours(), "completion_sync.handler.lambda_handler", {})
-
-
-def full_field() -> Field:
-    """Build everyone; what was built before from the same content is taken as it is."""
-    python = python_runtime()
-    taught, asynchronous = artefacts.taught(TAUGHT, python), artefacts.taught(ASYNC, python)
-    urllib3 = artefacts.floor("floor_urllib3", python)
-    secret = {"BENCH_SECRET": json.dumps(SECRET)}
-    contenders = [
-        ours(),
-        Contender(TAUGHT, python, taught, "app.lambda_handler", {}),
-        Contender(TAUGHT_COMPILED, python, artefacts.compiled(taught, TAUGHT, python), "app.lambda_handler", {}),
-        Contender(ASYNC, python, asynchronous, "app.lambda_handler", {}),
-        Contender(NOTHING, python, artefacts.floor(NOTHING, python), "app.lambda_handler", {}),
-        Contender(BOTO3, python, artefacts.floor(BOTO3, python), "app.lambda_handler", {}),
-        Contender(LOOP, python, urllib3, "loop.lambda_handler", secret),
-        Contender(POOL, python, urllib3, "pool.lambda_handler", secret),
-    ]
-    absent: dict[str, str] = {}
-    try:
-        node, packages = node_runtime()
-        contenders.append(Contender(NODE, node, artefacts.node(packages), "app.handler", {}))
-    except UnavailableError as error:
-        absent[NODE] = str(error)
-    return Field({contender.name: contender for contender in contenders}, absent)
-
-
-def quick_field() -> Field:
-    """Return ours and the empty handler, on the Python that runs us: nothing is set up for it."""
-    python = own_python_runtime()
-    contenders = [
-        Contender(OURS, python, artefacts.ours(), "completion_sync.handler.lambda_handler", {}),
-        Contender(NOTHING, python, PEERS / NOTHING, "app.lambda_handler", {}),
-    ]
-    return Field({contender.name: contender for contender in contenders}, {})
+CONTENDERS = (
+    Contender(NOTHING, "baseline: empty handler", "installed", _START),
+    Contender(BOTO3, "baseline: boto3 + Secrets Manager client", "installed", _START),
+    Contender(LOOP, "baseline: bare urllib3 loop", "installed", _LOOP, _URLLIB3, "app.loop"),
+    Contender(POOL, "baseline: bare urllib3 thread pool", "installed", _POOL, _URLLIB3, "app.pool"),
+    Contender(OURS, _US, "ours", _ALL | {"growth"}, "src", _HANDLER),
+    Contender(OURS_SOURCE, f"{_US}, no byte code", "ours_without_byte_code", _BUILD, "src", _HANDLER),
+    Contender(OURS_WHOLE_BOTO3, f"{_US}, all of boto3", "ours_with_whole_boto3", _BUILD, "src", _HANDLER),
+    Contender(SEQUENTIAL, _REQUESTS, "sam", _ALL),
+    Contender(SEQUENTIAL_COMPILED, f"{_REQUESTS}, byte code added", "sam_and_byte_code", _BUILD, _PEERS + SEQUENTIAL),
+    Contender(ASYNC, _HTTPX, "sam", _ALL),
+    Contender(ASYNC_COMPILED, f"{_HTTPX}, byte code added", "sam_and_byte_code", _BUILD, _PEERS + ASYNC),
+    Contender(NODE, "Node.js: Powertools + fetch", "node", _ALL, handler="app.handler"),
+)
+LABELS = {contender.name: contender.label for contender in CONTENDERS}

@@ -1,4 +1,4 @@
-"""`python -m bench.outage` runs the model of outages and writes docs/outages.md's tables, numbers and picture."""
+"""Run the model of outages and write the numbers, tables and picture of docs/outages.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 NUMBERS = ROOT / "docs" / "outage-curve.json"
 PICTURE = ROOT / "docs" / "outage-curve.svg"
 PAGE = ROOT / "docs" / "outages.md"
-# matplotlib lives in an environment of its own.
+# matplotlib has an environment of its own.
 DRAWING = ROOT / ".tools" / "bench" / "bin" / "python"
 
 LABELS = {
@@ -30,7 +30,7 @@ LABELS = {
 
 
 def table(rows: Sequence[dict[str, Any]], rate: float) -> str:
-    """Give the table for one rate: a row for each outage, the policies side by side."""
+    """Return the table for one rate, with a row for each outage and a column for each policy."""
     lines = [
         "| outage | messages | " + " | ".join(LABELS.values()) + " |",
         "| --- | ---: |" + " --- |" * len(LABELS),
@@ -65,7 +65,7 @@ def _traffic_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _alternatives_table(rows: Sequence[dict[str, Any]]) -> str:
-    heads = ["messages a second", "Thrive takes a second", "calls in vain per message", "calls a second"]
+    heads = ["messages a second", "Thrive takes a second", "failed calls per message", "calls a second"]
     heads += ["dead-lettered", "done after"]
     lines = [f"| | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for row in rows:
@@ -86,7 +86,7 @@ def _time(seconds: float) -> str:
 
 
 def renewed(page: str, numbers: dict[str, Any]) -> str:
-    """Give the page with what stands between its marks written anew."""
+    """Return the page with its marked regions replaced."""
     for name, text in (
         ("curve", table(numbers["curve"], 10.0)),
         ("traffic", _traffic_table([row for row in numbers["curve"] if row["policy"] == "ours"])),
@@ -99,9 +99,9 @@ def renewed(page: str, numbers: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Write the numbers, the page and the picture."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.outage", description=__doc__)
-    parser.add_argument("--render", action="store_true", help="reckon nothing: page and picture from the numbers")
+    parser.add_argument("--render", action="store_true", help="compute nothing; write and draw from the numbers")
     if not parser.parse_args().render:
         numbers = {"curve": curve(), "alternatives": alternatives()}
         NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
@@ -110,7 +110,7 @@ def main() -> int:
     if not DRAWING.exists():
         print(f"no picture: {DRAWING.relative_to(ROOT)} is missing (make bench sets it up)", file=sys.stderr)
         return 1
-    command = [str(DRAWING), "-m", "bench.outage_picture", str(NUMBERS), str(PICTURE)]
+    command = [str(DRAWING), "-m", "bench.pictures", "outages", str(NUMBERS), str(PICTURE)]
     subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own module
     return 0
 

@@ -1,49 +1,53 @@
-"""Tables: what stands between `<!-- bench:name -->` and `<!-- /bench -->` is written here, from the results alone."""
+"""Tables: everything between `<!-- bench:name -->` and `<!-- /bench -->` in a page is written from the results."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from bench import contenders
-from bench.contenders import LABELS
+from bench import derived
+from bench.contenders import ASYNC, ASYNC_COMPILED, LABELS, NODE, OURS, POOL, SEQUENTIAL, SEQUENTIAL_COMPILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 _REGION = re.compile(r"(<!-- bench:(?P<name>[a-z-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
+_METHODS = {
+    "cgroup": "A cgroup limited each function to the share of a processor that its memory size comes with.",
+    "model": "No cgroup could be made on this machine: processor time was stretched by the share instead.",
+}
 
 
 def renewed(page: str, results: dict[str, Any]) -> str:
-    """Return the page with every marked region written anew.
+    """Return the page with every marked region replaced.
 
-    :raises KeyError: a region has a name that is not known here.
+    :raises KeyError: there is no region of that name.
     """
     return _REGION.sub(lambda match: f"{match[1]}{_REGIONS[match['name']](results)}\n{match[3]}", page)
 
 
 def _machine(results: dict[str, Any]) -> str:
-    machine, repetitions = results["machine"], results["repetitions"]
-    cores = f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB"
+    machine, times = results["machine"], results["repetitions"]
     absent = "".join(f" Not measured: {LABELS[name]} ({reason})." for name, reason in results["absent"].items())
     return (
-        f"Taken on {machine['date']} in {results['seconds']} s on {cores}, {machine['system']}, load "
-        f"{machine['load']:.2f} at the start; {', '.join(results['runtimes'])}. Medians of {repetitions['cold']} cold "
-        f"starts and {repetitions['warm']} warm batches ({repetitions['sequential']} where it is sequential); the "
-        f"middle half of the values in parentheses.{absent}"
+        f"Measured on {machine['date']} in {results['seconds']} s on {machine['cores']} cores of {machine['cpu']}, "
+        f"{machine['memory_gb']} GB, {machine['system']}, load {machine['load']:.2f} at the start; "
+        f"{', '.join(results['runtimes'])}. Medians of {times['cold']} cold starts and {times['warm']} warm batches "
+        f"({times['sequential']} where requests are sequential), with the middle half of the values in parentheses."
+        f"{absent}"
     )
 
 
 def _targets(results: dict[str, Any]) -> str:
     rows = [
-        (row["what"], row["target"], f"{row['measured']:g}", "met" if row["met"] else "**missed**")
-        for row in results["derived"]["targets"]
+        (what, limit, f"{measured:.3g}", "met" if is_met else "**missed**")
+        for what, limit, measured, is_met in derived.targets(results["measures"])
     ]
-    return _table(("what", "target", "measured", ""), rows)
+    return _table(("", "target", "measured", ""), rows)
 
 
 def _capacity(results: dict[str, Any]) -> str:
-    capacity, margin = results["measures"]["capacity"], results["derived"]["capacity_margin"]
+    capacity = results["measures"]["capacity"]
     rates = ", ".join(
         f"{rate:,.0f} requests a second with {in_flight} in flight"
         for in_flight, rate in capacity["requests_per_second"].items()
@@ -51,127 +55,125 @@ def _capacity(results: dict[str, Any]) -> str:
     excess = ", ".join(
         f"{summary['median']:.1f} ms at {latency} ms" for latency, summary in capacity["beyond_the_delay_ms"].items()
     )
+    fastest = max(
+        row["batch"] * 1000 / summary["median"]
+        for row in results["measures"]["warm"]
+        for summary in row["duration_ms"].values()
+    )
+    times = max(capacity["requests_per_second"].values()) / fastest
     return (
-        f"A client that only writes and counts gets {rates}. The fastest contender asked for "
-        f"{margin['fastest_per_second']:,.0f} a second: {margin['times']:g} times less. To each answer the stand-in "
-        f"and the way there add, as that client sees it with 10 in flight: {excess}."
+        f"A client that does nothing but send and count gets {rates}. The fastest contender sent {fastest:,.0f} a "
+        f"second, {times:.3g} times fewer. With 10 in flight, the stand-in and the connection add to the set latency: "
+        f"{excess}."
     )
 
 
 def _cold(results: dict[str, Any]) -> str:
     cold = results["measures"]["cold"]
-    ours = cold[contenders.OURS]["first_answer_ms"]["median"]
-    rows = [
-        (
-            LABELS[name],
+    head = ("first answer (ms)", "initialisation (ms)", "processor time (ms)", "ours ÷ this")
+    return _by_contender(
+        head,
+        cold,
+        lambda row: (
             _spread(row["first_answer_ms"]),
-            f"{row['init_ms']['median']:.0f}",
-            f"{row['cpu_ms']['median']:.0f}",
-            f"{ours / row['first_answer_ms']['median']:.2f}",
-        )
-        for name, row in cold.items()
-    ]
-    return _table(("", "first answer (ms)", "of it initialisation", "processor time (ms)", "ours ÷ it"), rows)
+            f"{row['init_ms']['median']:,.0f}",
+            f"{row['cpu_ms']['median']:,.0f}",
+            f"{cold[OURS]['first_answer_ms']['median'] / row['first_answer_ms']['median']:.2f}",
+        ),
+    )
 
 
 def _warm(results: dict[str, Any]) -> str:
-    rows = []
-    names = list(results["measures"]["warm"][0]["duration_ms"])
+    """Return a column for each latency and batch size, so that a new contender is a new row."""
+    columns = results["measures"]["warm"]
     excess = results["measures"]["capacity"]["beyond_the_delay_ms"]
-    for row in results["measures"]["warm"]:
-        ours = row["duration_ms"][contenders.OURS]["median"]
-        cells = [_spread(row["duration_ms"][name]) for name in names]
-        pool = row["duration_ms"].get(contenders.POOL)
-        api = row["latency_ms"] + excess[str(row["latency_ms"])]["median"]
-        ratios = (
-            f"{ours / row['least_ms']:.2f}",
-            f"{ours / (row['least_ms'] / row['latency_ms'] * api):.2f}",
-            f"{ours / pool['median']:.2f}" if pool else "",
-        )
-        rows.append((f"{row['latency_ms']} ms", str(row["batch"]), str(row["least_ms"]), *ratios, *cells))
-    head = ("API", "batch", "least (ms)", "ours ÷ least", "ours ÷ least as it was", "ours ÷ pool")
-    return _table((*head, *(LABELS[name] for name in names)), rows)
+    as_it_was = [
+        column["least_ms"] * (1 + excess[str(column["latency_ms"])]["median"] / column["latency_ms"])
+        for column in columns
+    ]
+    medians = [{name: row["median"] for name, row in column["duration_ms"].items()} for column in columns]
+    names = _in_order(medians[0])
+    rows = [("lower limit", *(f"{column['least_ms']:,}" for column in columns))]
+    rows.append(("lower limit with the stand-in's own time", *map(_number, as_it_was)))
+    rows += [(LABELS[name], *(_spread(column["duration_ms"][name]) for column in columns)) for name in names]
+    ratios = [("ours ÷ lower limit", [column["least_ms"] for column in columns])]
+    ratios.append(("ours ÷ lower limit with the stand-in's own time", as_it_was))
+    if POOL in names:
+        ratios.append(("ours ÷ bare thread pool", [by_name[POOL] for by_name in medians]))
+    for what, others in ratios:
+        pairs = zip(medians, others, strict=True)
+        rows.append((what, *(f"{by_name[OURS] / other:.2f}" for by_name, other in pairs)))
+    return _table(("API, batch", *(f"{column['latency_ms']} ms, {column['batch']}" for column in columns)), rows)
 
 
 def _cpu(results: dict[str, Any]) -> str:
     cpu = results["measures"]["cpu"]
-    ours = cpu[contenders.OURS]["median"]
-    rows = [
-        (LABELS[name], f"{row['median']:.2f} ({row['q1']:.2f} to {row['q3']:.2f})", f"{ours / row['median']:.2f}")
-        for name, row in cpu.items()
-    ]
-    return _table(("", "processor time per record (ms)", "ours ÷ it"), rows)
+    return _by_contender(
+        ("processor time per record (ms)", "ours ÷ this"),
+        cpu,
+        lambda row: (_spread(row, 2), f"{cpu[OURS]['median'] / row['median']:.2f}"),
+    )
 
 
 def _memory(results: dict[str, Any]) -> str:
     memory = results["measures"]["memory"]
-    rows = [(LABELS[name], f"{peak:.0f}") for name, peak in memory["peak_mb"].items()]
-    course = ", ".join(f"{point['rss_mb']:.1f}" for point in memory["course"])
-    last = memory["course"][-1]["records"]
-    step = last // len(memory["course"])
-    return f"{_table(('', 'peak (MB)'), rows)}\n\nOurs, every {step:,} of {last:,} records: {course} MB."
+    table = _by_contender(("peak (MB)",), memory["peak_mb"], lambda peak: (f"{peak:.0f}",))
+    first, last = memory["course"][0]["records"], memory["course"][-1]["records"]
+    sizes = ", ".join(f"{point['rss_mb']:.1f}" for point in memory["course"])
+    return f"{table}\n\nOurs, after every {first:,} records up to {last:,}: {sizes} MB."
 
 
 def _size(results: dict[str, Any]) -> str:
     size = results["measures"]["size"]
-    taught = size.get(contenders.TAUGHT, size[contenders.OURS])
-    rows = [
-        (LABELS[name], _mb(row["zipped"]), _mb(row["unzipped"]), f"{row['unzipped'] / taught['unzipped']:.2f}")
-        for name, row in size.items()
-    ]
-    return _table(("", "zipped (MB)", "unzipped (MB)", "unzipped ÷ the taught stack"), rows)
+    peer = size.get(SEQUENTIAL, size[OURS])["unzipped"]
+    return _by_contender(
+        ("zipped (MB)", "unzipped (MB)", f"unzipped ÷ {LABELS[SEQUENTIAL]}"),
+        size,
+        lambda row: (_mb(row["zipped"]), _mb(row["unzipped"]), f"{row['unzipped'] / peer:.2f}"),
+    )
 
 
 def _calls(results: dict[str, Any]) -> str:
-    rows = [
-        (
-            LABELS[name],
-            *(f"{row[kind]:,}" for kind in ("completions", "tokens", "secrets", "other_aws")),
-            f"{row['log_bytes_per_record']:.0f}",
-        )
-        for name, row in results["measures"]["calls"].items()
-    ]
-    return _table(("", "completions", "tokens", "secrets", "SQS and other AWS", "log bytes per record"), rows)
+    kinds = ("completions", "tokens", "secrets", "other_aws")
+    return _by_contender(
+        ("completions", "tokens", "secret", "SQS and other AWS", "log bytes per record"),
+        results["measures"]["calls"],
+        lambda row: (*(f"{row[kind]:,}" for kind in kinds), f"{row['log_bytes_per_record']:.0f}"),
+    )
 
 
-def _money(results: dict[str, Any]) -> str:
+def _costs(results: dict[str, Any]) -> str:
+    measures = results["measures"]
     rows = [
         (
             f"{row['latency_ms']} ms",
             str(row["memory_mb"]),
             LABELS[row["contender"]],
             f"{row['gb_seconds']:,.0f}",
-            f"{row['compute_usd']:.3f}",
-            *(f"{row[kind]:.2f}" for kind in ("requests_usd", "sqs_usd", "logs_usd", "total_usd")),
+            f"{row['lambda']:.3f}",
+            *(f"{row[kind]:.2f}" for kind in ("requests", "sqs", "logs", "total")),
         )
-        for row in results["derived"]["money"]
+        for row in derived.costs(measures)
     ]
-    head = ("API", "MB", "", "GB-seconds", "compute", "requests", "SQS", "logs", "total (USD)")
-    how = {
-        "cgroup": "The runtime was held to its share of a processor by a cgroup.",
-        "model": "No cgroup could be made here: durations are modelled, as processor time stretched by the share.",
-    }
-    cheapest = ", ".join(
-        f"{memory} MB at {latency} ms" for latency, memory in results["derived"]["cheapest_memory_mb"].items()
-    )
-    method = how[results["measures"]["durations"]["method"]]
-    cold = ", ".join(
-        f"{milliseconds / 1000:.1f} s at {memory} MB"
-        for memory, milliseconds in results["derived"]["cold_at_share_ms"].items()
+    head = ("API", "MB", "", "GB-seconds", "duration", "requests", "SQS", "logs", "total (USD)")
+    cheapest = derived.cheapest_memory_mb(measures)
+    sizes = ", ".join(f"{cheapest[latency]} MB at {latency} ms" for latency in sorted(cheapest))
+    cold = measures["cold"][OURS]
+    answer, processor = cold["first_answer_ms"]["median"], cold["cpu_ms"]["median"]
+    starts = ", ".join(
+        f"{(answer + processor * (derived.MB_PER_CPU / memory_mb - 1)) / 1000:.1f} s at {memory_mb} MB"
+        for memory_mb in dict.fromkeys(row["memory_mb"] for row in measures["durations"]["rows"])
     )
     return (
-        f"{_table(head, rows)}\n\n{method} Cheapest with room for the peak: {cheapest}.\n\nOur cold start, if it got "
-        f"no more than the share of its memory size (computed; AWS does not say what it gets): {cold}."
+        f"{_table(head, rows)}\n\n{_METHODS[measures['durations']['method']]} Cheapest for ours, with room above the "
+        f"peak: {sizes}.\n\nOur cold start, if it gets no more than the share of its memory size (computed; AWS does "
+        f"not document what it gets): {starts}."
     )
 
 
 def _batches(results: dict[str, Any]) -> str:
     rows = [
-        (
-            str(row["batch"]),
-            _spread(row["duration_ms"]),
-            f"{row['duration_ms']['median'] / row['batch']:.1f}",
-        )
+        (str(row["batch"]), _spread(row["duration_ms"]), f"{row['duration_ms']['median'] / row['batch']:.1f}")
         for row in results["measures"]["growth"]["batches"]
     ]
     return _table(("batch", "duration (ms)", "per record (ms)"), rows)
@@ -189,75 +191,94 @@ def _in_flight(results: dict[str, Any]) -> str:
 
 
 def _backlog(results: dict[str, Any]) -> str:
-    backlog = results["derived"]["backlog"]
-    maxima = list(dict.fromkeys(row["maximum_concurrency"] for row in backlog["rows"]))
-    seconds = {(row["messages"], row["maximum_concurrency"]): row["seconds"] for row in backlog["rows"]}
-    rate = {row["maximum_concurrency"]: row["requests_per_second_to_thrive"] for row in backlog["rows"]}
+    durations, memory_mb = results["measures"]["durations"], derived.default_memory_mb(results["measures"])
+    row = next(row for row in durations["rows"] if row["memory_mb"] == memory_mb)
+    batch, batch_ms = durations["batch"], row["billed_ms"][OURS]
+    rate, maxima = batch * 1000 / batch_ms, derived.MAXIMUM_CONCURRENCIES
     lines = [
-        (f"{messages:,}", *(_duration(seconds[messages, maximum]) for maximum in maxima))
-        for messages in dict.fromkeys(row["messages"] for row in backlog["rows"])
+        (f"{messages:,}", *(_duration(derived.drain_seconds(messages, rate, maximum)) for maximum in maxima))
+        for messages in derived.BACKLOGS
     ]
-    lines.append(("requests a second to Thrive", *(f"{rate[maximum]:,.0f}" for maximum in maxima)))
-    basis = (
-        f"Computed for batches of {backlog['batch']} at {backlog['memory_mb']} MB with the API at "
-        f"{backlog['latency_ms']} ms, which took {backlog['batch_ms']:.0f} ms each."
+    lines.append(("requests a second to Thrive", *(f"{float(f'{rate * maximum:.3g}'):,.0f}" for maximum in maxima)))
+    table = _table(("messages", *(f"MaximumConcurrency {maximum}" for maximum in maxima)), lines)
+    return (
+        f"{table}\n\nComputed for batches of {batch} at {memory_mb} MB with the API at {row['latency_ms']} ms, which "
+        f"took {batch_ms:.0f} ms each."
     )
-    return f"{_table(('messages', *(f'MaximumConcurrency {maximum}' for maximum in maxima)), lines)}\n\n{basis}"
 
 
 def _summary(results: dict[str, Any]) -> str:
-    """Return the README's short table: ours beside the peers."""
-    measures, money = results["measures"], results["derived"]["money"]
-    names = [name for name in (contenders.OURS, contenders.TAUGHT, contenders.ASYNC) if name in measures["cold"]]
-    names += [name for name in (contenders.NODE,) if name in measures["cold"]]
-    warm = max(measures["warm"], key=lambda row: (row["batch"] == 10, row["latency_ms"] == 50))
-    row_of = {(row["contender"], row["memory_mb"]): row for row in money if row["latency_ms"] == money[0]["latency_ms"]}
-    memory_mb = results["derived"]["backlog"]["memory_mb"]
-    lines: list[tuple[str, Callable[[str], str]]] = [
-        ("cold start (ms)", lambda name: f"{measures['cold'][name]['first_answer_ms']['median']:.0f}"),
-        (
-            f"a batch of {warm['batch']}, API at {warm['latency_ms']} ms (ms)",
-            lambda name: f"{warm['duration_ms'][name]['median']:.0f}",
-        ),
-        ("processor time per record (ms)", lambda name: f"{measures['cpu'][name]['median']:.2f}"),
-        ("peak memory (MB)", lambda name: f"{measures['memory']['peak_mb'][name]:.0f}"),
-        ("artefact, unzipped (MB)", lambda name: _mb(measures["size"][name]["unzipped"])),
-        (
-            f"Lambda for a million completions at {memory_mb} MB (USD)",
-            lambda name: f"{row_of[name, memory_mb]['compute_usd'] + row_of[name, memory_mb]['requests_usd']:.2f}",
-        ),
+    """Return the README's table: ours beside the peers, with the rows in which a peer is ahead."""
+    measures, compiled = results["measures"], {SEQUENTIAL: SEQUENTIAL_COMPILED, ASYNC: ASYNC_COMPILED}
+    names = [name for name in (OURS, SEQUENTIAL, ASYNC, NODE) if name in measures["cold"]]
+    cold = {name: f"{row['first_answer_ms']['median']:,.0f}" for name, row in measures["cold"].items()}
+    rows = [("cold start (ms)", *map(cold.get, names))]
+    if SEQUENTIAL_COMPILED in cold:
+        # Ours ships byte code already, and JavaScript has none to add.
+        cells = (cold.get(compiled.get(name, name), "not measured") for name in names)
+        rows.append(("cold start, byte code added to the Python peers (ms)", *cells))
+    latency = 50 if any(row["latency_ms"] == 50 for row in measures["warm"]) else measures["warm"][0]["latency_ms"]
+    warm = {row["batch"]: row["duration_ms"] for row in measures["warm"] if row["latency_ms"] == latency}
+    for batch, durations in warm.items():
+        cells = (f"{durations[name]['median']:,.0f}" for name in names)
+        rows.append((f"a batch of {batch}, API at {latency} ms (ms)", *cells))
+    memory_mb = derived.default_memory_mb(measures)
+    costs = {
+        row["contender"]: f"{row['lambda'] + row['requests']:.2f}"
+        for row in reversed(derived.costs(measures))
+        if row["memory_mb"] == memory_mb
+    }
+    rows += [
+        ("processor time per record (ms)", *(f"{measures['cpu'][name]['median']:.2f}" for name in names)),
+        ("peak memory (MB)", *(f"{measures['memory']['peak_mb'][name]:.0f}" for name in names)),
+        ("artefact, unzipped (MB)", *(_mb(measures["size"][name]["unzipped"]) for name in names)),
+        (f"Lambda for a million completions at {memory_mb} MB (USD)", *map(costs.get, names)),
     ]
-    return _table(("", *(LABELS[name] for name in names)), [(what, *map(cell, names)) for what, cell in lines])
+    table = _table(("", *(LABELS[name] for name in names)), rows)
+    largest = max(warm)
+    unbounded = [name for name in names if name in {ASYNC, NODE}]
+    ahead = [name for name in unbounded if warm[largest][name]["median"] < warm[largest][OURS]["median"]]
+    if not ahead:
+        return table
+    return (
+        f"{table}\n\n{' and '.join(LABELS[name] for name in ahead)} finish a batch of {largest} sooner because each of "
+        f"their environments sends up to {largest} requests at once. That is no virtue: Thrive answers 429 to too many "
+        "requests. Ours sends ten at once (`RequestsInFlight`)."
+    )
 
 
 _REGIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "machine": _machine,
-    "targets": _targets,
-    "capacity": _capacity,
-    "cold": _cold,
-    "warm": _warm,
-    "cpu": _cpu,
-    "memory": _memory,
-    "size": _size,
-    "calls": _calls,
-    "money": _money,
-    "batches": _batches,
-    "in-flight": _in_flight,
-    "backlog": _backlog,
-    "summary": _summary,
+    region.__name__.strip("_").replace("_", "-"): region
+    for region in (
+        *(_machine, _targets, _capacity, _cold, _warm, _cpu, _memory, _size, _calls),
+        *(_costs, _batches, _in_flight, _backlog, _summary),
+    )
 }
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _by_contender(head: Sequence[str], values: dict[str, Any], cells: Callable[[Any], Sequence[str]]) -> str:
+    return _table(("", *head), [(LABELS[name], *cells(values[name])) for name in _in_order(values)])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str | None]]) -> str:
     # The first column holds words, the others numbers.
     rule = [" --- ", *(" ---: " for _ in head[1:])]
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    return "\n".join([*lines, *(f"| {' | '.join(cell or '' for cell in row)} |" for row in rows)])
 
 
-def _spread(summary: dict[str, float]) -> str:
-    digits = 0 if summary["median"] >= 100 else 1
-    return f"{summary['median']:,.{digits}f} ({summary['q1']:,.{digits}f} to {summary['q3']:,.{digits}f})"
+def _in_order(names: Iterable[str]) -> list[str]:
+    return [name for name in LABELS if name in set(names)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.{0 if value >= 100 else 1}f}"
+
+
+def _spread(summary: dict[str, float], digits: int | None = None) -> str:
+    digits = (0 if summary["median"] >= 100 else 1) if digits is None else digits
+    median, q1, q3 = (f"{summary[key]:,.{digits}f}" for key in ("median", "q1", "q3"))
+    return f"{median} ({q1} to {q3})"
 
 
 def _mb(size: float) -> str:

@@ -1,1 +1,1 @@
-"""AWS and Thrive on one machine: the stand-in Thrive API, the local pipeline and the demo. Not part of the wheel."""
+"""AWS and Thrive on one machine, for the demo, the tests and the benchmarks. README.md says what each folder is."""

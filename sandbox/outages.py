@@ -1,14 +1,14 @@
-"""What an outage of Thrive costs, by policy: the model behind docs/outages.md.
+"""What an outage of Thrive costs under different retry policies: the model behind docs/outages.md.
 
-A model, because nobody waits three days for five million messages: a sample of messages, each standing for many, goes
-through receives, waits and calls; the waits are those of the function's own `Backoff`. A test holds the model against
-the full simulation of the function at small size. What is reckoned with:
+It follows a sample of messages, each representing many, through receives, waits and calls, so that three days with
+five million messages take seconds. The waits are those of the function's own `Backoff`. A test compares the model, at a
+small size, with the full simulation of the function. Its assumptions:
 
-- messages arrive evenly during the outage, and all that are visible are received in random order;
-- `IN_FLIGHT` messages at once (MaximumConcurrency times RequestsInFlight); a call takes `HEALTHY_SECONDS` while Thrive
-  is well. While it is away it answers 503 after `FAILING_SECONDS`, and each receive makes up to three attempts;
-- once Thrive is back it takes everything (no limit is published), or, for comparison, only so much a second and answers
-  429 to the rest; what arrives meanwhile takes its share of the pace.
+- Messages arrive evenly during the outage; visible messages are received in random order.
+- `IN_FLIGHT` messages at once (MaximumConcurrency times RequestsInFlight). A call takes `HEALTHY_SECONDS` while Thrive
+  is up. While it is down it answers 503 after `FAILING_SECONDS`, and each receive makes up to three attempts.
+- Once Thrive is up again it accepts everything (no limit is published) or, for comparison, only so many calls per
+  second, with 429 for the rest. New messages use their share of that capacity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from completion_sync.retry import MAX_ATTEMPTS, Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# The template's numbers; a test compares.
+# The template's values; a test compares them.
 ENVIRONMENTS, THREADS, BATCH = 5, 10, 10
 IN_FLIGHT = 5 * 10
 BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVES = 30.0, 900.0, 400
@@ -41,11 +41,11 @@ RATES = (0.1, 1.0, 10.0, 50.0)
 
 @dataclass(frozen=True)
 class Policy:
-    """What becomes of a message that could not be recorded.
+    """What happens to a message that could not be recorded.
 
-    ``wait`` gives the seconds after its n-th receive; after ``most`` receives or ``lifetime`` seconds it is
-    dead-lettered. ``attempts`` is how often one receive calls; ``share``, how many of the receives call at all while
-    Thrive is away.
+    ``wait`` returns the seconds to wait after the n-th receive. After ``most`` receives or ``lifetime`` seconds the
+    message is dead-lettered. ``attempts`` is the number of calls per receive; ``share`` is the share of receives that
+    call at all while Thrive is down.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Policy:
 
 @dataclass
 class Outcome:
-    """What came of one outage; times in seconds. ``wasted`` is calls in vain per message that was sent during it."""
+    """The result of one outage; times in seconds. ``wasted`` is failed calls per message sent during the outage."""
 
     policy: str
     outage: float
@@ -75,7 +75,7 @@ class Outcome:
 def ours(
     attempts: int = MAX_ATTEMPTS, cap: float = BACKOFF_CAP, share: float = 1.0, most: int = MAX_RECEIVES
 ) -> Policy:
-    """Give this project's policy."""
+    """Return this project's policy."""
 
     def wait(receives: int, rng: random.Random) -> float:
         return Backoff(BACKOFF_BASE, cap, rng.uniform).seconds(receives)
@@ -84,14 +84,14 @@ def ours(
 
 
 def fixed(visibility: float) -> Policy:
-    """Give what is usually deployed: a visibility timeout, maxReceiveCount 5, and no retries of its own."""
+    """Return the usual policy: a fixed visibility timeout, maxReceiveCount 5, and one call per receive."""
     return Policy(f"fixed-{visibility:.0f}", lambda _receives, _rng: visibility, 5)
 
 
 def event_router() -> Policy:
-    """Give the retry policy of EventBridge: 185 attempts in 24 hours, with exponential backoff and jitter.
+    """Return EventBridge's retry policy: 185 attempts in 24 hours, with exponential backoff and jitter.
 
-    Its waits are not published: these double from a second to a cap with which 185 of them last for a day, on average.
+    Its waits are not published. These double from one second to a cap at which 185 of them take a day on average.
     """
 
     def wait(receives: int, rng: random.Random) -> float:
@@ -110,25 +110,25 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 
 
 class Model:
-    """One outage."""
+    """The simulation of one outage."""
 
     def __init__(
         self, policy: Policy, outage: float, rate: float, *, limit: float | None = None, seed: int = 0
     ) -> None:
-        """:param limit: what Thrive takes a second once it is back; None: everything."""
+        """:param limit: the calls per second that Thrive accepts once it is up again; None: no limit."""
         self._policy = policy
         self._outage = outage
         self._rate = rate
         self._limit = limit
-        self._rng = random.Random(seed)  # noqa: S311 - chance that can be repeated, nothing secret
+        self._rng = random.Random(seed)  # noqa: S311 - repeatable chance, not a secret
         self._messages = max(1.0, outage * rate)
         self._weight = self._messages / SAMPLE
-        self._calls_in_vain = 0
+        self._failed_calls = 0
         self._now = 0.0
         self._allowance, self._allowed_at = 0.0, outage
 
     def run(self) -> Outcome:
-        """Let it pass."""
+        """Run the simulation."""
         sent = sorted(self._rng.uniform(0.0, self._outage) for _ in range(SAMPLE))
         coming = [(at, number) for number, at in enumerate(sent)]
         receives = [0] * SAMPLE
@@ -161,7 +161,7 @@ class Model:
             outage=self._outage,
             rate=self._rate,
             messages=round(self._messages),
-            wasted=self._calls_in_vain / SAMPLE,
+            wasted=self._failed_calls / SAMPLE,
             dead_lettered=len(dead) / SAMPLE,
             oldest=oldest,
             drain=max(0.0, recorded[-1]) if recorded else 0.0,
@@ -170,7 +170,7 @@ class Model:
         )
 
     def _record(self) -> bool:
-        """Call for one message, as often as one receive allows."""
+        """Process one receive of a message, with as many calls as it may make; return whether it was recorded."""
         if self._now < self._outage and self._rng.random() >= self._policy.share:
             return False
         for attempt in range(1, self._policy.attempts + 1):
@@ -178,13 +178,13 @@ class Model:
             self._spend(HEALTHY_SECONDS if is_up else FAILING_SECONDS)
             if is_up and self._is_taken():
                 return True
-            self._calls_in_vain += 1
+            self._failed_calls += 1
             if attempt < self._policy.attempts:
                 self._spend(WAITS_SECONDS[min(attempt, len(WAITS_SECONDS)) - 1])
         return False
 
     def _spend(self, seconds: float) -> None:
-        # One of the sample stands for many, which go through side by side. What arrives later takes its share.
+        # A message of the sample represents many, processed in parallel. New messages use their share of the capacity.
         share = 1.0
         if self._now >= self._outage:
             share = max(0.1, 1.0 - self._rate * HEALTHY_SECONDS / IN_FLIGHT)
@@ -203,7 +203,7 @@ class Model:
 
 
 def curve(outages: Iterable[float] = OUTAGES, rates: Iterable[float] = RATES) -> list[dict[str, Any]]:
-    """Give an outcome for each policy, outage and rate."""
+    """Return an outcome for each policy, outage and rate."""
     cases = list(itertools.product(POLICIES, outages, rates))
     with ProcessPoolExecutor() as executor:
         return list(executor.map(_outcome, cases, chunksize=4))
@@ -215,7 +215,7 @@ def _outcome(case: tuple[str, float, float]) -> dict[str, Any]:
 
 
 def alternatives() -> list[dict[str, Any]]:
-    """Give what else could be done, and what a limit of Thrive's would do, for a day's outage."""
+    """Return outcomes of a day's outage for other policies, and for a limit on Thrive's side."""
     cases: list[tuple[str, Policy, float, float | None]] = [
         (what, policy, rate, None)
         for what, policy in (

@@ -13,8 +13,8 @@ TARGET = (3, 13)  # template.yaml: Runtime
 HERE = Path(__file__).resolve().parent
 PACKAGE = "completion_sync"
 # What clients of these services load from botocore; the files directly in its data (partitions, retries, …) stay too.
-AWS_SERVICES = {"secretsmanager", "sqs"}
-# The larger half of Powertools: web frameworks, batches, caches, event classes. `try_out` tells when one is needed.
+AWS_SERVICES = {"s3", "secretsmanager", "sqs"}
+# The larger half of Powertools: web frameworks, batches, caches, event classes. `try_out` fails when one is needed.
 UNUSED_DIRECTORIES = ("aws_lambda_powertools/event_handler", "bin", "boto3/examples")
 POWERTOOLS_UTILITIES = {"jmespath_utils", "typing"}
 LICENCES = "licenses"
@@ -100,7 +100,7 @@ def keep_licences(info: Path, destination: Path) -> None:
 
 
 def compile_all(target: Path, interpreter: str) -> None:
-    """Write byte code that the runtime takes as it is: it could not write its own, as /var/task is read-only."""
+    """Write byte code that the runtime uses as it is: it cannot write its own, as /var/task is read-only."""
     options = ["-q", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(target), "-p", "/var/task"]
     # A fixed hash seed gives constant sets one order.
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": "", "PYTHONNOUSERSITE": "1"}
@@ -109,9 +109,11 @@ def compile_all(target: Path, interpreter: str) -> None:
 
 
 def try_out(target: Path, interpreter: str) -> None:
-    """Import the handler and make its AWS clients from the artefact alone: what was pruned too much shows here."""
+    """Import all of our modules and create the AWS clients from the artefact alone: too much pruning shows here."""
+    modules = ", ".join(f"{PACKAGE}.{path.stem}" for path in sorted((HERE / PACKAGE).glob("*.py")))
     clients = "".join(f"; boto3.client({service!r}, 'eu-west-1')" for service in sorted(AWS_SERVICES))
-    program = f"import sys; sys.path.insert(0, {str(target)!r}); import {PACKAGE}.handler, boto3{clients}"
+    zone = "; import zoneinfo; zoneinfo.reset_tzpath([]); zoneinfo.ZoneInfo('Europe/London')"
+    program = f"import sys; sys.path.insert(0, {str(target)!r}); import {modules}, boto3{clients}{zone}"
     # Isolated, without site-packages, writing no byte code.
     subprocess.run([interpreter, "-I", "-S", "-B", "-c", program], check=True)  # noqa: S603 - all arguments are ours
 
@@ -130,7 +132,7 @@ def find_interpreter() -> str | None:
 
 
 def is_target(interpreter: Path) -> bool:
-    """Tell whether a program runs and says that it is the target's Python."""
+    """Return whether a program runs and says that it is the target's Python."""
     question = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         answer = subprocess.run(  # noqa: S603 - the path is from PATH or pyenv, as every program's
@@ -142,7 +144,7 @@ def is_target(interpreter: Path) -> bool:
 
 
 def settle_times(target: Path) -> None:
-    """Give every file and directory one time and one mode, so that the same sources make the same archive."""
+    """Set one time and one mode for every file and directory, so that the same sources make the same archive."""
     for path in [*target.rglob("*"), target]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (EPOCH, EPOCH))

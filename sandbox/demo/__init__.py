@@ -1,1 +1,5 @@
-"""The demonstration: a workload, bad weather, and a check that every message is accounted for."""
+"""`make demo`: send messages through the local pipeline while things go wrong, and account for every one of them.
+
+`run` is the sequence, `workload` (with `shapes`) makes the messages, `events_file` reads the user's own, `trouble` is
+what goes wrong, `reconcile` is the check, and `report` prints the result.
+"""

@@ -1,4 +1,4 @@
-"""The check at the end: what was sent against what Thrive and the dead-letter queue hold. Every message counts."""
+"""The check: compare what was sent with what Thrive and the dead-letter queue hold. Every message counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from sandbox.demo.workload import Recorded, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from sandbox.demo.workload import Message
     from sandbox.pipeline.mail import Letter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message and the id that SQS, or the bus, gave it."""
+    """A message, and the id that SQS or EventBridge gave it."""
 
     message: Message
     id: str
@@ -27,11 +27,11 @@ class Sent:
 
 @dataclass(slots=True)
 class Balance:
-    """What became of the messages; created + existing + rejected + unaccounted = sent.
+    """Where the messages ended up; created + existing + rejected + unaccounted = sent.
 
-    `existing` are messages whose completion was recorded by another one. `rejected` counts by reason; `rejections` has
-    a line for each: label, reason, detail. `problems` names what is unaccounted for, and whatever is there that nobody
-    sent; it is empty when all is well.
+    `existing` counts messages whose completion was recorded through another message. `rejected` counts by reason, and
+    `rejections` has a line for each: label, reason, detail. `problems` lists what is unaccounted for, and records and
+    dead letters that nobody sent.
     """
 
     sent: int = 0
@@ -45,12 +45,12 @@ class Balance:
 
     @property
     def is_even(self) -> bool:
-        """Whether every message is where it belongs, and nothing else is there."""
+        """Whether every message is where it belongs and nothing else is there."""
         return not self.problems
 
 
 def reconcile(sent: Sequence[Sent], records: Iterable[Entry], letters: Iterable[Letter], queued: int) -> Balance:
-    """Compare what was sent with Thrive's `records`, the dead `letters` and the number still `queued`."""
+    """Compare what was sent with Thrive's `records`, the dead `letters` and the number of messages still `queued`."""
     keys = {entry.key for entry in records}
     dead: defaultdict[str, list[Letter]] = defaultdict(list)
     ids = {item.id for item in sent}
@@ -72,7 +72,7 @@ def reconcile(sent: Sequence[Sent], records: Iterable[Entry], letters: Iterable[
 
 
 def _account(item: Sent, keys: set[Key], claimed: set[Key], letters: list[Letter], balance: Balance) -> str:
-    """Book one message; return what is wrong with it, or an empty string."""
+    """Count one message; return what is wrong with it, or an empty string."""
     expected = item.message.expected
     match expected:
         case Recorded(key):
@@ -87,8 +87,8 @@ def _account(item: Sent, keys: set[Key], claimed: set[Key], letters: list[Letter
                 balance.created += 1
         case Rejected(reason):
             if not letters:
-                return f"should be rejected ({reason}), but is no dead letter"
-            attributes: Mapping[str, str] = letters[0].attributes
+                return f"should be rejected ({reason}), but is not a dead letter"
+            attributes = letters[0].attributes
             if attributes.get("reason") != reason:
                 return f"should be rejected as {reason}, but: {_describe(letters[0])}"
             balance.rejected[reason] += 1
@@ -99,14 +99,15 @@ def _account(item: Sent, keys: set[Key], claimed: set[Key], letters: list[Letter
 
 
 def _origin(letter: Letter, ids: set[str]) -> str:
-    """Tell which of the `ids` a dead letter was sent under: the bus gave it to the event, which is the body."""
+    """Return the id under which a dead letter was sent."""
     try:
         body = json.loads(letter.body)
     except (ValueError, RecursionError):
         body = None
+    # A message from the bus was sent under the event's id, which is in the body.
     if isinstance(body, dict) and isinstance(body.get("id"), str) and body["id"] in ids:
         return str(body["id"])
-    # What the queue itself moved there keeps its id; what the function sent there says where it is from.
+    # What the function sent there names its source. What the queue moved there keeps its message id.
     return letter.attributes.get("sourceMessageId", letter.message_id)
 
 

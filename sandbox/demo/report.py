@@ -1,9 +1,8 @@
-"""What people see at the end: what became of the messages, what it took, and the verdict."""
+"""What the demo prints at the end: where the messages ended up, what it took, and the verdict."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -24,39 +23,12 @@ if TYPE_CHECKING:
 _FAILURES = {"exit": "environment killed", "timeout": "timed out", "error": "raised", "malformed": "malformed answer"}
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """What the run took; `seconds` from the first message to the last."""
-
-    calls: Counter[str]
-    token_requests: Counter[str]
-    secret_reads: int
-    deferred: int
-    counts: Counter[str]
-    cold_starts: int
-    seconds: float
-
-
-def measure(rig: Rig, api: StandIn, seconds: float) -> Effort:
-    """Gather what the stand-in saw, what the poller counted and what the function's own metrics say."""
-    metrics = metric_sums(json_lines(rig.logs))
-    return Effort(
-        calls=_by_status(api.requests.of("completion")),
-        token_requests=_by_status(api.requests.of("token")),
-        secret_reads=int(metrics["SecretReads"]),
-        deferred=int(metrics["CompletionsDeferred"]),
-        counts=rig.poller.counts,
-        cold_starts=sum(environment.cold_starts for environment in rig.environments),
-        seconds=seconds,
-    )
-
-
-def show(console: Console, sent: Sequence[Sent], balance: Balance, effort: Effort) -> None:
+def show(console: Console, sent: Sequence[Sent], balance: Balance, effort: Table) -> None:
     """Print the tables and the verdict."""
     console.print()
     console.print(_outcomes(sent, balance))
     console.print()
-    console.print(_effort(effort))
+    console.print(effort)
     console.print()
     if balance.is_even:
         console.print("[bold green]Every message is accounted for:[/] recorded once, or rejected with the reason.")
@@ -69,19 +41,36 @@ def show(console: Console, sent: Sequence[Sent], balance: Balance, effort: Effor
 def show_rejections(console: Console, balance: Balance) -> None:
     """Print why each rejected message was rejected."""
     if balance.rejections:
-        table = _table("Rejected: in the dead-letter queue, with the reason", "", "reason", "detail")
+        table = _table("Rejected messages", "", "reason", "detail")
         for label, reason, detail in balance.rejections:
             table.add_row(escape(label), reason, escape(detail))
         console.print()
         console.print(table)
 
 
+def effort(rig: Rig, api: StandIn, seconds: float) -> Table:
+    """Return a table of what the stand-in received, what the poller counted and what the function's metrics say."""
+    metrics, counts = metric_sums(json_lines(rig.logs)), rig.poller.counts
+    calls, tokens = _by_status(api.requests.of("completion")), _by_status(api.requests.of("token"))
+    failures = [f"{counts[kind]} {text}" for kind, text in _FAILURES.items() if counts[kind]]
+    cold_starts = sum(environment.cold_starts for environment in rig.environments)
+    table = _table("What it took", "", ">number", "")
+    table.add_row("calls to Thrive", str(calls.total()), _listed(calls))
+    table.add_row("token requests", str(tokens.total()), _listed(tokens))
+    table.add_row("secret reads", str(int(metrics["SecretReads"])), "")
+    table.add_row("invocations", str(counts["invocations"]), ", ".join(failures))
+    table.add_row("messages received", str(counts["received"]), f"{int(metrics['CompletionsDeferred'])} deferrals")
+    table.add_row("cold starts", str(cold_starts), "")
+    table.add_row("seconds", f"{seconds:.1f}", f"{counts['deleted'] / seconds:.0f} messages per second")
+    return table
+
+
 def _outcomes(sent: Sequence[Sent], balance: Balance) -> Table:
     channels = Counter(item.message.written.channel for item in sent)
-    table = _table("What became of the messages", "", ">number", "")
-    table.add_row("sent", str(balance.sent), f"{channels['queue']} to the queue, {channels['bus']} on the event bus")
+    table = _table("Where the messages ended up", "", ">number", "")
+    table.add_row("sent", str(balance.sent), f"{channels['queue']} to the queue, {channels['bus']} to the event bus")
     table.add_row("created", str(balance.created), "a new record in Thrive")
-    table.add_row("existing", str(balance.existing), "a repeat: Thrive had the record")
+    table.add_row("existing", str(balance.existing), "repeats: Thrive already had the record")
     table.add_row("rejected", str(balance.rejected.total()), "in the dead-letter queue, with the reason")
     for reason, number in sorted(balance.rejected.items()):
         table.add_row(f"  {reason}", str(number), "")
@@ -90,22 +79,8 @@ def _outcomes(sent: Sequence[Sent], balance: Balance) -> Table:
     return table
 
 
-def _effort(effort: Effort) -> Table:
-    counts = effort.counts
-    failures = [f"{counts[kind]} {text}" for kind, text in _FAILURES.items() if counts[kind]]
-    table = _table("What it took", "", ">number", "")
-    table.add_row("calls to Thrive", str(effort.calls.total()), _listed(effort.calls))
-    table.add_row("token requests", str(effort.token_requests.total()), _listed(effort.token_requests))
-    table.add_row("secret reads", str(effort.secret_reads), "")
-    table.add_row("invocations", str(counts["invocations"]), ", ".join(failures))
-    table.add_row("messages received", str(counts["received"]), f"deferred {effort.deferred} times")
-    table.add_row("cold starts", str(effort.cold_starts), "")
-    table.add_row("seconds", f"{effort.seconds:.1f}", f"{counts['deleted'] / effort.seconds:.0f} messages a second")
-    return table
-
-
 def _table(title: str, *columns: str) -> Table:
-    """Make a table that fits 80 columns; a column whose name begins with > is aligned to the right."""
+    """Return a table that fits 80 columns; a column whose name begins with > is aligned to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column.removeprefix(">")

@@ -1,10 +1,9 @@
-"""The demonstration from start to end: set up, send, let things go wrong, wait, and check every message."""
+"""The demo from start to end: set up, send messages while things go wrong, wait, and account for every message."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sandbox.demo import report, weather
+from sandbox.demo import report, trouble
 from sandbox.demo.events_file import read_events_file
 from sandbox.demo.reconcile import Sent, reconcile
 from sandbox.demo.shapes import UNKNOWN_CONTENT, UNKNOWN_USER
@@ -28,14 +27,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from sandbox.demo.weather import Act
-
-# The product waits for minutes and hours where Thrive is away; nobody would watch that. The report names these.
-HURRY = {"BACKOFF_BASE_SECONDS": "1", "BACKOFF_CAP_SECONDS": "4"}
-VISIBILITY_SECONDS = 8
-ENVIRONMENTS = 3
-# How long an act lasts at most before the next begins, and how long the queue may take to run empty after the last.
-_ACT_SECONDS = 1.5
+# As deployed, the function waits for minutes and hours while Thrive is down. Nobody would watch that.
+BACKOFF = {"BACKOFF_BASE_SECONDS": "1", "BACKOFF_CAP_SECONDS": "4"}
+_VISIBILITY_SECONDS = 8
+_ENVIRONMENTS = 3
+# How long a stage waits for the queue to empty before the next begins, and how long the last one does.
+_STAGE_SECONDS = 1.5
 _DRAIN_SECONDS = 90.0
 _TICK_SECONDS = 0.1
 
@@ -46,21 +43,21 @@ class NoEventsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to run: `messages` made up from `seed`, or the lines of `events`; `calm` lets nothing go wrong."""
+    """What to run: `messages` made up from `seed`, or the lines of `events`; with `calm` nothing goes wrong."""
 
     messages: int = 400
     seed: int = 1
     events: Path | None = None
     plain: bool = False
     calm: bool = False
-    # Called when all is done and before the check, so that a test can see that the check bites.
+    # Called before the check, so that a test can see the check fail.
     before_check: Callable[[StandIn], None] = lambda _api: None
 
 
 def run(options: Options, console: Console) -> bool:
-    """Run the demonstration and report to `console`; return whether every message is accounted for.
+    """Run the demo and print a report; return whether every message is accounted for.
 
-    The logs are kept, and their place is printed, when something is wrong.
+    The logs are kept, and their folder is printed, if something is wrong.
 
     :raises OSError: the events file cannot be read.
     :raises NoEventsError: it holds nothing to send.
@@ -91,7 +88,7 @@ def _messages(options: Options) -> tuple[list[Message], list[str]]:
 
 def _run(options: Options, messages: Sequence[Message], console: Console, folder: Path) -> bool:
     api = StandIn(seed=options.seed)
-    if options.events is None:  # the user's own file may well speak of these ids
+    if options.events is None:  # the user's own file may use these ids
         api.directory.unknown_users.add(UNKNOWN_USER)
         api.directory.unknown_contents.add(UNKNOWN_CONTENT)
     with ExitStack() as cleanup:
@@ -101,18 +98,20 @@ def _run(options: Options, messages: Sequence[Message], console: Console, folder
             cleanup.enter_context(api.running())
         with _step(console, "start the AWS emulator"):
             emulator = cleanup.enter_context(running_emulator(folder))
-        with _step(console, "deploy template.yaml, put the secret"):
-            plan = Plan(environments=ENVIRONMENTS, overrides=HURRY, visibility=VISIBILITY_SECONDS, plain=options.plain)
+        with _step(console, "deploy template.yaml and store the secret"):
+            plan = Plan(
+                environments=_ENVIRONMENTS, overrides=BACKOFF, visibility=_VISIBILITY_SECONDS, plain=options.plain
+            )
             rig = cleanup.enter_context(running_rig(emulator, api, code, folder, plan=plan))
-        _describe(console, rig, is_built=code.is_built)
+        _describe(console, rig)
         rig.poller.start()
         started = time.monotonic()
-        sent = _play(weather.FAIR if options.calm else weather.STORMY, messages, rig, api, console)
+        sent = _send_all(trouble.CALM if options.calm else trouble.FULL, messages, rig, api, console)
         seconds = time.monotonic() - started
         rig.poller.stop()
         options.before_check(api)
         balance = reconcile(sent, api.ledger, rig.dead_letters(), rig.backlog())
-        report.show(console, sent, balance, report.measure(rig, api, seconds))
+        report.show(console, sent, balance, report.effort(rig, api, seconds))
         if options.events:
             report.show_rejections(console, balance)
         return balance.is_even
@@ -125,14 +124,14 @@ def _step(console: Console, what: str) -> Iterator[None]:
     console.print(f"  {what:<44}[dim]{time.monotonic() - started:5.1f} s[/]", highlight=False)
 
 
-def _describe(console: Console, rig: Rig, *, is_built: bool) -> None:
+def _describe(console: Console, rig: Rig) -> None:
     function, source = rig.stack.function, rig.stack.event_source
-    base, cap = (function.environment[name] for name in HURRY)
+    base, cap = (function.environment[name] for name in BACKOFF)
     facts = {
-        "function": f"{function.handler}, timeout {function.timeout} s{'' if is_built else '; not built, bare source'}",
+        "function": f"{function.handler}, timeout {function.timeout} s",
         "runtime": f"{rig.runtime.name} (deployed: {function.runtime})",
-        "queue": f"batches of {source.batch_size} to {len(rig.environments)} environments",
-        "in a hurry": f"backoff {' to '.join(HURRY.values())} s, as deployed {base} to {cap} s",
+        "queue": f"batches of {source.batch_size}, {len(rig.environments)} environments",
+        "backoff": f"{' to '.join(BACKOFF.values())} s here, {base} to {cap} s as deployed",
     }
     console.print()
     for name, fact in facts.items():
@@ -140,44 +139,12 @@ def _describe(console: Console, rig: Rig, *, is_built: bool) -> None:
     console.print()
 
 
-def _play(acts: Sequence[Act], messages: Sequence[Message], rig: Rig, api: StandIn, console: Console) -> list[Sent]:
-    """Send the messages act by act, then wait until the queue is empty or the patience is at an end."""
+def _send_all(
+    stages: Sequence[trouble.Stage], messages: Sequence[Message], rig: Rig, api: StandIn, console: Console
+) -> list[Sent]:
+    """Send a share of the messages in each stage, then wait until the queue is empty or the time is up."""
     sent: list[Sent] = []
-    share = -(-len(messages) // len(acts))
-    with _progress(console, len(messages), lambda: len(sent) - rig.backlog()) as announce:
-        for number, act in enumerate(acts):
-            announce(act.title)
-            with act.weather(rig, api):
-                sent += _send(messages[number * share : (number + 1) * share], rig)
-            _wait_until_empty(rig, _ACT_SECONDS)
-        announce("the queue runs empty")
-        _wait_until_empty(rig, _DRAIN_SECONDS)
-    return sent
-
-
-def _send(messages: Sequence[Message], rig: Rig) -> list[Sent]:
-    """Send to the queue and put on the bus."""
-    rule = rig.stack.rule
-    to_queue = [m for m in messages if m.written.channel == "queue"]
-    to_bus = [m for m in messages if m.written.channel == "bus"]
-    ids = mail.send(rig.emulator.sqs, rig.queue_url, [m.written.content for m in to_queue])
-    if to_bus:
-        if rule is None:
-            raise RuntimeError("the template has no rule that takes events to the queue")
-        ids += mail.put(rig.emulator.events, rule, [m.written.content for m in to_bus])
-    return [Sent(message, identity) for message, identity in zip([*to_queue, *to_bus], ids, strict=True)]
-
-
-def _wait_until_empty(rig: Rig, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while rig.backlog() and time.monotonic() < deadline:
-        rig.poller.check()
-        time.sleep(_TICK_SECONDS)
-
-
-@contextmanager
-def _progress(console: Console, total: int, settled: Callable[[], int]) -> Iterator[Callable[[str], None]]:
-    """Show a bar on a terminal, and a line for each act elsewhere; give the function that announces an act."""
+    share = -(-len(messages) // len(stages))
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=20),
@@ -185,27 +152,37 @@ def _progress(console: Console, total: int, settled: Callable[[], int]) -> Itera
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
+    # On a terminal a bar, elsewhere a line for each stage.
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        done = threading.Event()
-
-        def follow() -> None:
-            # A wave counts as sent once it is out altogether, so the difference may dip; the bar should not.
-            most = 0
-            while not done.wait(_TICK_SECONDS):
-                most = max(most, settled())
-                progress.update(task, completed=most)
+        task = progress.add_task("", total=len(messages))
 
         def announce(title: str) -> None:
             progress.update(task, description=title)
             if not console.is_terminal:
                 console.print(f"  ... {title}", highlight=False)
 
-        follower = threading.Thread(target=follow, name="progress", daemon=True)
-        follower.start()
-        try:
-            yield announce
-        finally:
-            done.set()
-            follower.join()
-            progress.update(task, completed=settled())
+        def drain(seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            while (backlog := rig.backlog()) and time.monotonic() < deadline:
+                progress.update(task, completed=len(sent) - backlog)
+                rig.poller.check()
+                time.sleep(_TICK_SECONDS)
+            progress.update(task, completed=len(sent) - backlog)
+
+        for number, stage in enumerate(stages):
+            announce(stage.title)
+            with stage.trouble(rig, api):
+                sent += _send(messages[number * share : (number + 1) * share], rig)
+            drain(_STAGE_SECONDS)
+        announce("waiting for the queue to empty")
+        drain(_DRAIN_SECONDS)
+    return sent
+
+
+def _send(messages: Sequence[Message], rig: Rig) -> list[Sent]:
+    """Send messages to the queue or the bus, each to its channel."""
+    to_queue = [m for m in messages if m.written.channel == "queue"]
+    to_bus = [m for m in messages if m.written.channel == "bus"]
+    ids = mail.send(rig.emulator.sqs, rig.queue_url, [m.written.content for m in to_queue])
+    ids += mail.put(rig.emulator.events, rig.stack.rule, [m.written.content for m in to_bus])
+    return [Sent(message, identity) for message, identity in zip([*to_queue, *to_bus], ids, strict=True)]

@@ -1,4 +1,4 @@
-"""AWS's rules for batches from SQS: what the function is handed, and what its answer means. No I/O here."""
+"""AWS's rules for batches from SQS: the event that the function is invoked with, and what its answer means. No I/O."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
 
 
 class MalformedAnswerError(ValueError):
-    """The function's answer is none that Lambda accepts: the whole batch counts as failed."""
+    """Lambda would not accept the function's answer: the whole batch has failed."""
 
 
 def event_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the event that the function is invoked with: `{"Records": [...]}`."""
+    """Return the event for these records: `{"Records": [...]}`."""
     return {"Records": list(records)}
 
 
 def record_of(message: MessageTypeDef, queue_arn: str) -> dict[str, Any]:
-    """Turn a received message (all attributes asked for) into a record of Lambda's SQS event."""
+    """Convert a message, received with all its attributes, to a record of Lambda's SQS event."""
     record: dict[str, Any] = {
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
@@ -45,7 +45,7 @@ def record_of(message: MessageTypeDef, queue_arn: str) -> dict[str, Any]:
 
 
 def _attribute_of(value: MessageAttributeValueOutputTypeDef) -> dict[str, Any]:
-    # Lambda's spelling differs from that of the SQS API: small initials, binary as Base64, always two empty lists.
+    # Unlike SQS, Lambda writes lower-case initials, binary values as Base64, and always two empty lists.
     attribute: dict[str, Any] = {"stringListValues": [], "binaryListValues": [], "dataType": value["DataType"]}
     if "StringValue" in value:
         attribute["stringValue"] = value["StringValue"]
@@ -57,12 +57,12 @@ def _attribute_of(value: MessageAttributeValueOutputTypeDef) -> dict[str, Any]:
 def within_payload_limit(
     records: Iterable[dict[str, Any]], limit: int = MAX_PAYLOAD_BYTES
 ) -> Iterator[list[dict[str, Any]]]:
-    """Split records into batches that fit one invocation, in order; a record too big for any goes alone."""
+    """Split records into batches that each fit one invocation, in order; a record that never fits goes alone."""
     envelope = len(json.dumps(event_of([])))
     batch: list[dict[str, Any]] = []
     size = envelope
     for record in records:
-        # Two more for the comma and the space that the encoder puts between records.
+        # The two more are the comma and the space that the encoder puts between records.
         length = len(json.dumps(record)) + 2
         if batch and size + length > limit:
             yield batch
@@ -74,13 +74,13 @@ def within_payload_limit(
 
 
 def failed_ids(answer: bytes, received: Iterable[str]) -> frozenset[str]:
-    """Return the ids of the messages that the answer reports as failed; the others are done and may be deleted.
+    """Return the ids of the messages that the function reports as failed; the others may be deleted.
 
-    AWS's rules for `ReportBatchItemFailures`: `null`, `{}` and a null or empty `batchItemFailures` mean that all is
-    well, as does an object without that key. One malformed entry (no `itemIdentifier`, an empty or null one, one that
-    was not received) fails the batch as a whole.
+    By AWS's rules for `ReportBatchItemFailures`, the whole batch has succeeded if the answer is `null`, or an object
+    whose `batchItemFailures` is missing, null or empty. One malformed entry (`itemIdentifier` missing, empty, null or
+    not of this batch) fails the whole batch.
 
-    :raises MalformedAnswerError: the whole batch failed.
+    :raises MalformedAnswerError: the whole batch has failed.
     """
     known = frozenset(received)
     try:
@@ -96,13 +96,10 @@ def failed_ids(answer: bytes, received: Iterable[str]) -> frozenset[str]:
         return frozenset()
     if not isinstance(items, list):
         raise MalformedAnswerError("batchItemFailures is not a list")
-    return frozenset(_identifier(item, known) for item in items)
-
-
-def _identifier(item: object, known: frozenset[str]) -> str:
-    identifier = item.get("itemIdentifier") if isinstance(item, dict) else None
-    if not isinstance(identifier, str) or not identifier:
-        raise MalformedAnswerError("an entry of batchItemFailures has no itemIdentifier")
-    if identifier not in known:
-        raise MalformedAnswerError("an itemIdentifier is none of this batch")
-    return identifier
+    failed = set()
+    for item in items:
+        identifier = item.get("itemIdentifier") if isinstance(item, dict) else None
+        if not isinstance(identifier, str) or identifier not in known:
+            raise MalformedAnswerError("an entry of batchItemFailures names no message of this batch")
+        failed.add(identifier)
+    return frozenset(failed)

@@ -1,4 +1,4 @@
-"""Reading what the function wrote: JSON log lines, among them metrics in CloudWatch's embedded metric format (EMF)."""
+"""Reading the function's output: JSON log lines, some of them metrics in CloudWatch's embedded metric format (EMF)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def json_lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Give every line that is a JSON object; the runtime's own lines, and files that do not exist, are passed over."""
+    """Yield every line that is a JSON object; skip other lines, and files that do not exist."""
     for path in paths:
         if path.exists():
             for line in path.read_text(errors="replace").splitlines():
@@ -25,7 +25,7 @@ def json_lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 def metric_sums(lines: Iterable[dict[str, Any]]) -> Counter[str]:
-    """Add up every metric found in EMF lines, as CloudWatch's Sum would; a metric may hold one value or a list."""
+    """Return the sum of every metric in EMF lines, as CloudWatch computes it (a value may be a number or a list)."""
     sums: Counter[str] = Counter()
     for line in lines:
         for directive in line.get("_aws", {}).get("CloudWatchMetrics", []):

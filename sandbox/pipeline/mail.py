@@ -1,4 +1,4 @@
-"""Putting messages in and looking at what lies in the queues, by real calls to SQS and EventBridge."""
+"""Sending messages and reading queues, with real calls to SQS and EventBridge."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from sandbox.pipeline.stack import Rule
 
-# Both services take ten entries a call. SQS takes 1 MiB in all, EventBridge 256 KiB.
-_MOST_ENTRIES = 10
-_MOST_BYTES = 240 * 1024
-# Long enough that what was read once is not read again in the same run.
-_LOOK_SECONDS = 600
+# Both services take ten entries per call; SQS 1 MiB in all, EventBridge 256 KiB.
+_MAX_ENTRIES = 10
+_MAX_BYTES = 240 * 1024
+# Longer than a run, so that no message is read twice.
+_HIDDEN_SECONDS = 600
 
 
 class NotSentError(RuntimeError):
@@ -35,9 +35,9 @@ class Letter:
 
 
 def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None = None) -> list[str]:
-    """Send bodies to a queue, in order, and return their message ids; `group` is a FIFO queue's message group.
+    """Send bodies to a queue, in order, and return their message ids. A FIFO queue needs a `group`.
 
-    :raises NotSentError: SQS refused one.
+    :raises NotSentError: SQS refused a message.
     """
     ids: list[str] = []
     for chunk in _chunks(bodies):
@@ -45,7 +45,7 @@ def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None =
         for number, body in enumerate(chunk):
             entry: SendMessageBatchRequestEntryTypeDef = {"Id": str(number), "MessageBody": body}
             if group is not None:
-                # Unlike content-based deduplication this lets a true repeat through.
+                # Unlike content-based deduplication, this does not drop a message that repeats another.
                 entry |= {"MessageGroupId": group, "MessageDeduplicationId": f"{group}-{len(ids) + number}"}
             entries.append(entry)
         answer = sqs.send_message_batch(QueueUrl=url, Entries=entries)
@@ -59,7 +59,7 @@ def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None =
 def put(events: EventBridgeClient, rule: Rule, details: Sequence[str]) -> list[str]:
     """Put events with these details on the bus, labelled so that the rule matches, and return their event ids.
 
-    :raises NotSentError: EventBridge refused one.
+    :raises NotSentError: EventBridge refused an event.
     """
     ids: list[str] = []
     for chunk in _chunks(details):
@@ -77,7 +77,7 @@ def put(events: EventBridgeClient, rule: Rule, details: Sequence[str]) -> list[s
 
 
 def backlog(sqs: SQSClient, url: str) -> int:
-    """Count the messages of a queue: waiting, in flight and delayed."""
+    """Return the number of messages in a queue: waiting, in flight or delayed."""
     counts = sqs.get_queue_attributes(
         QueueUrl=url,
         AttributeNames=[
@@ -90,15 +90,15 @@ def backlog(sqs: SQSClient, url: str) -> int:
 
 
 def read_all(sqs: SQSClient, url: str) -> list[Letter]:
-    """Read every waiting message of a queue and leave them there, hidden for ten minutes.
+    """Read every waiting message of a queue and leave it there, hidden for ten minutes.
 
-    Those of a FIFO queue are deleted: while one of a message group is hidden, SQS gives none of those behind it.
+    Messages of a FIFO queue are deleted: while one of a message group is hidden, SQS returns no others of that group.
     """
     letters: list[Letter] = []
     while messages := sqs.receive_message(
         QueueUrl=url,
-        MaxNumberOfMessages=_MOST_ENTRIES,
-        VisibilityTimeout=_LOOK_SECONDS,
+        MaxNumberOfMessages=_MAX_ENTRIES,
+        VisibilityTimeout=_HIDDEN_SECONDS,
         WaitTimeSeconds=0,
         MessageAttributeNames=["All"],
     ).get("Messages"):
@@ -117,11 +117,11 @@ def read_all(sqs: SQSClient, url: str) -> list[Letter]:
 
 
 def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
-    """Cut into what one call takes, in order; an item too big for any call goes alone."""
+    """Split into what one call takes, in order; an item too big for any call goes alone."""
     chunk: list[str] = []
     total = 0
     for item in items:
-        if chunk and (len(chunk) == _MOST_ENTRIES or total + len(item.encode()) > _MOST_BYTES):
+        if chunk and (len(chunk) == _MAX_ENTRIES or total + len(item.encode()) > _MAX_BYTES):
             yield chunk
             chunk, total = [], 0
         chunk.append(item)

@@ -1,8 +1,7 @@
-"""A stand-in for Lambda's runtime where it does not run: answers invocations on a loopback port, in plain Python.
+"""A replacement for Lambda's runtime where that does not run (macOS): invokes the handler in plain Python.
 
-Run as a script, `plain_runtime.py PORT HANDLER`, in the function's own environment: it imports nothing of this project.
-As far as the pipeline can tell it does what the runtime interface emulator does: the same answers, one invocation at a
-time, death at the timeout.
+Run as a script, `plain_runtime.py PORT HANDLER`, with the function's environment; it imports nothing of this project.
+It answers on a loopback port as the runtime interface emulator does: one invocation at a time, killed at the timeout.
 """
 
 from __future__ import annotations
@@ -19,27 +18,19 @@ from typing import Any
 
 
 class Context:
-    """The part of Lambda's context object that handlers and Powertools read."""
+    """The part of Lambda's context object that the function reads."""
 
     def __init__(self, timeout: float) -> None:
-        self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
-        self.function_version = "$LATEST"
-        self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
-        self.invoked_function_arn = (
-            f"arn:aws:lambda:{os.environ['AWS_REGION']}:000000000000:function:{self.function_name}"
-        )
         self.aws_request_id = str(uuid.uuid4())
-        self.log_group_name = f"/aws/lambda/{self.function_name}"
-        self.log_stream_name = "local"
         self._deadline = time.monotonic() + timeout
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds until the function would be killed."""
+        """Return the milliseconds until the function is killed."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
 
 class Invocations(BaseHTTPRequestHandler):
-    """Answers each POST with what the handler returns, or with the error's type and message."""
+    """Answers each POST with what the handler returns, or with the type and message of what it raises."""
 
     handler: Any = None
     timeout_seconds = 3.0
@@ -47,7 +38,7 @@ class Invocations(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Invoke the handler."""
         event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        # A thread cannot be killed, the process can: the caller sees the connection end.
+        # A thread cannot be killed but the process can; the caller sees the connection close.
         watchdog = threading.Timer(self.timeout_seconds, os._exit, [1])
         watchdog.daemon = True
         watchdog.start()
@@ -65,13 +56,13 @@ class Invocations(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Stay silent: the function's own output is what counts."""
+        """Log nothing: the output is the function's own."""
 
 
 def main() -> None:
     """Import the handler and serve until killed."""
     port, (module, _, function) = int(sys.argv[1]), sys.argv[2].rpartition(".")
-    # The folder of this script must not lend the function its modules.
+    # Python puts this script's folder on the import path; the function must not find modules there.
     sys.path.pop(0)
     sys.stderr.write("INIT START (plain Python)\n")
     Invocations.handler = staticmethod(getattr(importlib.import_module(module), function))

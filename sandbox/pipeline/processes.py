@@ -1,4 +1,4 @@
-"""Child processes that leave nothing behind: each has a session of its own, which is ended as a whole."""
+"""Child processes that leave nothing behind: each has a session of its own, which is killed as a whole."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.02
-# Waits for a line from us; if we die without a word, by SIGKILL say, the pipe ends, and the child must not live on.
+# Waits for a line from us. If we die without sending one (by SIGKILL, say), the pipe closes and this kills the child.
 _GUARD = 'read _ || kill -9 "$0"'
 _IS_LINUX = sys.platform.startswith("linux")
 
 
 class StartError(RuntimeError):
-    """A child process did not come up; the text names it and its log."""
+    """A child process did not start; the text names it and its log."""
 
 
 def free_port() -> int:
-    """Return a loopback port that was free a moment ago: the child binds it itself, so this cannot hold it."""
+    """Return a loopback port that was free a moment ago. The child binds it itself, so it is not reserved."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -35,19 +35,19 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Tell whether something listens on the loopback port."""
+    """Return whether something listens on the loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 class Child:
-    """A program in a session of its own, so that Ctrl-C at the terminal reaches only us and we end it in order."""
+    """A program in a session of its own: Ctrl-C in the terminal reaches only us, and we end the child in order."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], *, cwd: Path, out: Path, err: Path | None = None
     ) -> None:
-        """Start the program in `cwd`; `out` and `err` are appended to (`err` None: both go to `out`).
+        """Start the program in `cwd` and append its output to `out` and `err` (None: both to `out`).
 
         :raises StartError: the program cannot be run at all.
         """
@@ -76,7 +76,7 @@ class Child:
         )
 
     def is_running(self) -> bool:
-        """Tell whether the program itself is alive. Looking does not reap it, so its process id stays its own."""
+        """Return whether the program is alive. This does not reap it, so its process id cannot be reused."""
         if self._process.returncode is not None:
             return False
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
@@ -84,9 +84,9 @@ class Child:
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
-        """Wait until `ready()`.
+        """Wait until `ready()` is true.
 
-        :raises StartError: the program ended first, or the time is up.
+        :raises StartError: the program ended, or the time ran out.
         """
         deadline = time.monotonic() + seconds
         while not ready():
@@ -97,7 +97,7 @@ class Child:
             time.sleep(_POLL_SECONDS)
 
     def stop(self, *, patience: float = 5.0) -> None:
-        """Ask the program to end, and after `patience` seconds kill what is left of its session."""
+        """Ask the program to end (SIGTERM), and after `patience` seconds kill what is left of its session."""
         if self.is_running():
             self._process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + patience
@@ -106,7 +106,7 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Kill the whole session with SIGKILL: nothing gets to clean up, to answer or to say good-bye."""
+        """Kill the whole session with SIGKILL."""
         with self._killing:
             if self._process.returncode is None:
                 self._signal(signal.SIGKILL)
@@ -115,22 +115,22 @@ class Child:
                 self._guard.communicate(b"\n")
 
     def freeze(self) -> None:
-        """Stop what the program runs, and where it runs nothing the program itself, in its tracks."""
-        self._signal(signal.SIGSTOP, below=True)
+        """Stop the program's children, or the program itself if it has none, with SIGSTOP."""
+        self._signal(signal.SIGSTOP, children_only=True)
 
     def thaw(self) -> None:
-        """Let it go on: all of it, as a program that ran nothing yet when it was stopped may have started by now."""
+        """Continue the whole session: the program may have started a child since it was frozen."""
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals, *, below: bool = False) -> None:
+    def _signal(self, number: signal.Signals, *, children_only: bool = False) -> None:
         if not _IS_LINUX:
             os.killpg(self._process.pid, number)
             return
-        # A second look catches a process that was born during the first; one that is already dead does no harm.
+        # The second round catches a process that was started during the first.
         for _ in range(2):
             members = _members(self._process.pid)
             children = [pid for pid in members if pid != self._process.pid]
-            for pid in (children or members) if below else members:
+            for pid in (children or members) if children_only else members:
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:
@@ -138,12 +138,12 @@ class Child:
 
 
 def _members(session: int) -> list[int]:
-    """List the processes of a session: the runtime interface emulator gives its child a process group of its own."""
+    """Return the processes of a session. A process group would not do: Lambda's emulator makes one for its child."""
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                # The name in parentheses may hold spaces; what follows is: state, parent, process group, session.
+                # After the name, which is in parentheses and may hold spaces: state, parent, process group, session.
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:  # it has just ended
                 continue

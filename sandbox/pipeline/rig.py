@@ -1,4 +1,4 @@
-"""The whole pipeline put together: queue, poller, runtime and stand-in API, ready to be sent to."""
+"""The whole pipeline put together: queue, poller, runtime and stand-in API, ready to receive messages."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LOGICAL_ID = "CompletionFunction"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a pipeline may do differently from what the template says.
+    """How a pipeline differs from the template.
 
-    `environments` is the number of execution environments; `parameters` go to the template, `overrides` replace the
-    function's variables afterwards; `visibility` (seconds) replaces the queue's, so that what a killed environment
-    held comes back soon; `plain` does without Lambda's runtime even where there is one.
+    `environments` is the number of execution environments; `parameters` are the template's; `overrides` replaces the
+    function's variables after the deployment; `visibility` (seconds) replaces the queue's visibility timeout, so that
+    messages of a killed environment come back soon; `plain` skips Lambda's runtime even if it is available.
     """
 
     environments: int = 2
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """A running pipeline; its poller waits to be started."""
+    """A running pipeline; its poller has not been started."""
 
     emulator: Emulator
     stack: Stack
@@ -52,20 +52,20 @@ class Rig:
 
     @property
     def queue_url(self) -> str:
-        """Where completions are sent."""
+        """The source queue."""
         return self.stack.event_source.queue.url
 
     @property
     def logs(self) -> list[Path]:
-        """What the function wrote, one file for each environment."""
+        """The function's output, one file per environment."""
         return [environment.log for environment in self.environments]
 
     def backlog(self) -> int:
-        """Count what has not left the source queue yet."""
+        """Return the number of messages in the source queue."""
         return mail.backlog(self.emulator.sqs, self.queue_url)
 
     def dead_letters(self) -> list[mail.Letter]:
-        """Read the dead-letter queue; what was read is hidden from the next look."""
+        """Read the dead-letter queue; the next call does not return the same messages again."""
         return mail.read_all(self.emulator.sqs, self.stack.dead_letters.url)
 
 
@@ -78,9 +78,9 @@ def build_artefact() -> Artefact:
 def running_rig(
     emulator: Emulator, api: StandIn, code: Artefact, folder: Path, *, name: str = "local", plan: Plan | None = None
 ) -> Iterator[Rig]:
-    """Deploy a stack called `name`, and let its function talk to the stand-in `api` for as long as the block lasts.
+    """Deploy a stack called `name` whose function calls the stand-in `api`, and run it for the length of the block.
 
-    The function's logs go to `folder`. On leaving, the poller stops first and the environments end after it.
+    The function's logs go to `folder`. On leaving, the poller stops before the environments do.
     """
     plan = plan or Plan()
     parameters = {"ThriveBaseUrl": api.url, **plan.parameters}
@@ -90,13 +90,8 @@ def running_rig(
         emulator.sqs.set_queue_attributes(
             QueueUrl=stack.event_source.queue.url, Attributes={"VisibilityTimeout": str(plan.visibility)}
         )
-    spec = spec_for(
-        stack.function,
-        code,
-        emulator.url,
-        emulator=None if plan.plain else runtime_emulator(),
-        overrides=plan.overrides,
-    )
+    runtime = None if plan.plain else runtime_emulator()
+    spec = spec_for(stack.function, code, emulator.url, emulator=runtime, overrides=plan.overrides)
     folder.mkdir(parents=True, exist_ok=True)
     environments = [Environment(spec, folder, f"environment-{number}") for number in range(1, plan.environments + 1)]
     poller = Poller(emulator.sqs, stack.event_source, environments)
@@ -108,5 +103,5 @@ def running_rig(
 
 
 def secret_of(api: StandIn) -> dict[str, str]:
-    """Give the secret's value that the stand-in accepts."""
+    """Return the secret's value that the stand-in accepts."""
     return {"tenantId": api.tenant_id, "clientId": api.client_id, "clientSecret": api.client_secret}

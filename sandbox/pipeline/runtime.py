@@ -1,8 +1,8 @@
-"""Execution environments: the function in Lambda's real runtime, one emulator process for each.
+"""Execution environments: the function in Lambda's real runtime, one process of it for each.
 
-An environment is what Lambda runs one invocation at a time in. Here it is AWS's runtime interface emulator (it ships
-inside the aws-sam-cli package) with the runtime interface client `awslambdaric` as its child. Where a platform has none
-of these, a plain Python process takes their place (`plain_runtime.py`), behind the same interface.
+An environment runs one invocation at a time. Here it is AWS's runtime interface emulator (part of the aws-sam-cli
+package) with AWS's runtime interface client `awslambdaric` as its child. Where these do not run, a plain Python process
+takes their place (`plain_runtime.py`), with the same interface.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import platform
 import sys
 import threading
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sandbox.pipeline import runtime_client
 from sandbox.pipeline.emulator import ACCESS, ROOT
-from sandbox.pipeline.processes import LOOPBACK, Child, accepts, free_port
+from sandbox.pipeline.processes import LOOPBACK, Child, StartError, accepts, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,15 +31,16 @@ FailureKind = Literal["error", "timeout", "exit"]
 
 _PATH = "/2015-03-31/functions/function/invocations"
 _START_SECONDS = 15.0
-# Beyond the function's own timeout: a cold start, and the emulator's own clean-up after it has killed the runtime.
+# Added to the function's timeout: a cold start, and the emulator's own clean-up after it has killed the runtime.
 _GRACE_SECONDS = 20.0
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
-# The emulator's and the plain runtime's line for each initialisation, that is for each cold start.
+# Printed for each cold start, by the emulator and by the plain runtime.
 _INIT_MARK = b"INIT START"
+_CLIENT_PACKAGES = ("awslambdaric", "simplejson", "snapshot-restore-py")
 
 
 class InvocationError(Exception):
-    """The invocation gave no answer: the function raised (`error`), ran out of time (`timeout`) or died (`exit`)."""
+    """The invocation has no answer: the function raised (`error`), ran out of time (`timeout`) or died (`exit`)."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(f"{kind}: {message}")
@@ -48,7 +49,7 @@ class InvocationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """All that an environment needs to know; `emulator` None means plain Python."""
+    """How to run an environment; `emulator` None means plain Python, `timeout` is in seconds."""
 
     emulator: Path | None
     code: Artefact
@@ -66,9 +67,13 @@ class RuntimeSpec:
 
 
 def runtime_emulator() -> Path | None:
-    """Return this platform's runtime interface emulator, or None where there is none or its client is missing."""
+    """Return this platform's runtime interface emulator, or None if it or its client is missing."""
     machine = _MACHINES.get(platform.machine().lower())
-    if not sys.platform.startswith("linux") or machine is None or not runtime_client.is_installed():
+    if not sys.platform.startswith("linux") or machine is None:
+        return None
+    try:
+        metadata.distribution(_CLIENT_PACKAGES[0])
+    except metadata.PackageNotFoundError:
         return None
     pattern = f"lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-{machine}"
     return next(iter((ROOT / ".tools" / "sam").glob(pattern)), None)
@@ -77,18 +82,18 @@ def runtime_emulator() -> Path | None:
 def spec_for(
     function: Function, code: Artefact, aws_url: str, *, emulator: Path | None, overrides: Mapping[str, str]
 ) -> RuntimeSpec:
-    """Derive an environment from the deployed function: its variables, those that Lambda sets, and our `overrides`.
+    """Derive an environment from the deployed function.
 
     `overrides` replaces variables of the function; `AWS_LAMBDA_FUNCTION_TIMEOUT` (seconds) replaces its timeout.
     """
     paths = [code.path]
     if emulator is not None:
-        paths.append(runtime_client.link_client(ROOT / "build" / "runtime-client"))
+        paths.append(_link_client(ROOT / "build" / "runtime-client"))
     variables = {
-        # Nothing of our own environment but the search path: no proxy, no profile, no real credentials.
+        # Of our own environment only the search path: no proxy, no profile, no real credentials.
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
-        # The artefact stays as it was built; its byte code is for Lambda's Python, ours goes beside it.
+        # The artefact's byte code is for Lambda's Python. Ours goes elsewhere, so that the artefact stays as built.
         "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "byte-code"),
         **ACCESS,
         "AWS_DEFAULT_REGION": ACCESS["AWS_REGION"],
@@ -97,17 +102,33 @@ def spec_for(
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(function.timeout),
         "_HANDLER": function.handler,
         **function.environment,
-        # After the template's own: whatever it says, this function must never reach the real AWS.
+        # After the template's variables: whatever they say, this function must never reach the real AWS.
         "AWS_ENDPOINT_URL": aws_url,
         **overrides,
     }
     return RuntimeSpec(emulator, code, function.handler, int(variables["AWS_LAMBDA_FUNCTION_TIMEOUT"]), variables)
 
 
-class Environment:
-    """One execution environment; the runtime starts at the first invocation and again after a crash.
+def _link_client(folder: Path) -> Path:
+    """Link the runtime interface client and its dependencies into `folder`, and return it.
 
-    The function's standard output and error go to `<name>.log`, the emulator's own messages to `<name>.runtime.log`.
+    At AWS the function sees only its own files and the runtime's. The development environment holds other packages
+    too, which would hide what the artefact lacks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _CLIENT_PACKAGES:
+        distribution = metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            link = folder / top
+            if not link.is_symlink():
+                link.symlink_to(Path(str(distribution.locate_file(top))))
+    return folder
+
+
+class Environment:
+    """One execution environment. The runtime starts at the first invocation, and again after a crash.
+
+    The function's standard output and error go to `<name>.log`, the emulator's messages to `<name>.runtime.log`.
     """
 
     def __init__(self, spec: RuntimeSpec, folder: Path, name: str) -> None:
@@ -116,7 +137,8 @@ class Environment:
         self._runtime_log = folder / f"{name}.runtime.log"
         self._child: Child | None = None
         self._port = 0
-        # Two invocations at once would kill the emulator, as no two ever share an environment at AWS.
+        self._was_killed = False
+        # Lambda never sends two invocations to one environment at once, and the emulator does not survive it.
         self._busy = threading.Lock()
 
     @property
@@ -126,52 +148,58 @@ class Environment:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an invocation is under way."""
+        """Whether an invocation is in progress."""
         return self._busy.locked()
 
     def invoke(self, event: Mapping[str, Any]) -> bytes:
-        """Invoke the function and return its answer as it came, which is JSON unless something is badly wrong.
+        """Invoke the function and return its answer unchanged.
 
         :raises InvocationError: the function raised, ran out of time or died.
-        :raises StartError: the runtime itself does not start.
+        :raises StartError: the runtime does not start.
         """
         payload = json.dumps(event).encode()
         with self._busy:
             if self._child is None or not self._child.is_running():
-                self._start()
+                try:
+                    self._start()
+                except StartError:
+                    if not self._was_killed:
+                        raise
+                    raise InvocationError("exit", "the environment was killed while it started") from None
             try:
                 status, answer = self._post(payload)
             except TimeoutError:
                 self.kill()
-                raise InvocationError("timeout", "no answer, not even a late one") from None
+                raise InvocationError("timeout", "no answer within the timeout and a grace period") from None
             except (OSError, http.client.HTTPException) as error:
                 self.kill()
-                raise InvocationError("exit", f"the environment went away ({type(error).__name__})") from None
+                raise InvocationError("exit", f"the environment died ({type(error).__name__})") from None
         return _checked(status, answer)
 
     def kill(self) -> None:
-        """End the environment with SIGKILL, whatever it is doing; the next invocation is cold. Any thread may call."""
-        child = self._child
-        if child is not None:
-            child.kill()
+        """Kill the environment with SIGKILL; the next invocation is a cold start. Any thread may call this."""
+        self._was_killed = True
+        if self._child is not None:
+            self._child.kill()
 
     def freeze(self) -> None:
-        """Stop the function where it stands, as Lambda does between two invocations; its timeout goes on."""
+        """Freeze the function, as Lambda does between two invocations; its timeout goes on."""
         if self._child is not None:
             self._child.freeze()
 
     def thaw(self) -> None:
-        """Let a frozen function go on."""
+        """Let a frozen function continue."""
         if self._child is not None:
             self._child.thaw()
 
     def _start(self) -> None:
         self.kill()
+        self._was_killed = False
         self._port = free_port()
         self._child = Child(
-            # In the folder of the code, as at AWS: Python looks there first, and must not find this repository.
             self._command(),
             self._spec.variables,
+            # As at AWS, in the folder of the code. Python looks there first, and must not find this repository.
             cwd=self._spec.code.path,
             out=self.log,
             err=self._runtime_log,
@@ -179,9 +207,8 @@ class Environment:
         self._child.wait_until(lambda: accepts(self._port), seconds=_START_SECONDS)
 
     def _command(self) -> Sequence[str]:
-        # Without the packages of this environment, so that the artefact must have all that it needs; the bare source
-        # cannot do without them.
-        python = [sys.executable, "-S"] if self._spec.code.is_built else [sys.executable]
+        # -S: without the packages of the development environment, so that the artefact must be complete.
+        python = [sys.executable, "-S"]
         if self._spec.emulator is None:
             script = Path(__file__).with_name("plain_runtime.py")
             return [*python, str(script), str(self._port), self._spec.handler]
@@ -210,7 +237,7 @@ class Environment:
 
 
 def _checked(status: int, answer: bytes) -> bytes:
-    """Tell an answer from a failure, which the emulator mostly reports as HTTP 200 too."""
+    """Return the function's answer, or raise if it is a failure, which the emulator mostly reports as HTTP 200 too."""
     text = answer.decode(errors="replace")
     if text.startswith("Task timed out after"):
         raise InvocationError("timeout", text)

@@ -1,4 +1,4 @@
-"""Deploying the project's own template to the emulator, and reading back what was deployed."""
+"""Deploying template.yaml to the emulator, and reading back what was deployed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue by its two names."""
+    """A queue's URL and ARN."""
 
     url: str
     arn: str
@@ -48,18 +48,17 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """What Lambda's event source mapping says of how a queue is polled; `window` in seconds."""
+    """The event source mapping: how Lambda polls the queue."""
 
     queue: Queue
     batch_size: int
-    window: int
     reports_failures: bool
     maximum_concurrency: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Where to put an event, and how to label it, so that the deployed rule takes it to the queue."""
+    """The rule that sends events to the queue: its bus, and a source and detail type that it matches."""
 
     bus: str
     source: str
@@ -68,21 +67,21 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The deployed application; `rule` is None when none leads to the queue."""
+    """The deployed application."""
 
     function: Function
     event_source: EventSource
     dead_letters: Queue
-    rule: Rule | None
+    rule: Rule
 
 
 def deploy(emulator: Emulator, template: Path, logical_id: str, name: str, parameters: Mapping[str, str]) -> Stack:
-    """Create the stack `name` from a SAM template and read back what stands there.
+    """Create the stack `name` from a SAM template and read back what was created.
 
-    `logical_id` names the function in the template. The emulator's own poller is switched off: it lets a malformed
-    answer of the function pass for success.
+    `logical_id` is the function's name in the template. The emulator's own poller is switched off, because it takes
+    some malformed answers of the function for success.
 
-    :raises DeployError: creation failed, or the stack has no such function, queue or dead-letter queue.
+    :raises DeployError: creation failed, or something is missing in the stack.
     """
     _create(emulator, name, _upload(emulator, template, name), parameters)
     function_name = _resource(emulator, name, logical_id)
@@ -96,19 +95,19 @@ def deploy(emulator: Emulator, template: Path, logical_id: str, name: str, param
 
 
 def set_secret(emulator: Emulator, stack: Stack, secret: Mapping[str, str]) -> None:
-    """Put a value into the secret that the function reads."""
+    """Store a new value of the secret that the function reads."""
     secret_id = stack.function.environment["THRIVE_SECRET_ID"]
     emulator.secrets.put_secret_value(SecretId=secret_id, SecretString=json.dumps(secret))
 
 
 def _upload(emulator: Emulator, template: Path, name: str) -> str:
-    """Do what `sam package` does: code goes to S3, the template refers to it there. Return the template's URL."""
+    """Do what `sam package` does: upload the code and a template that refers to it. Return the template's URL."""
     bucket = f"{name}-deployment"
     document: dict[str, Any] = yaml_parse(template.read_text())
     for resource in document["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": bucket, "Key": "code.zip"}
-    # The emulator never runs the code, the runtime does so from the artefact: an empty archive saves zipping 15 MB.
+    # The emulator never runs the code (the runtime does), so an empty archive is enough.
     archive = io.BytesIO()
     zipfile.ZipFile(archive, "w").close()
     emulator.put(f"/{bucket}")
@@ -135,7 +134,7 @@ def _create(emulator: Emulator, name: str, template_url: str, parameters: Mappin
             for event in events
             if event["ResourceStatus"].endswith("FAILED")
         ]
-        raise DeployError(f"the stack {name} ended as {status}: {'; '.join(reasons)}")
+        raise DeployError(f"creating the stack {name} ended in {status}: {'; '.join(reasons)}")
 
 
 def _describe(emulator: Emulator, name: str) -> StackTypeDef:
@@ -163,14 +162,13 @@ def _function(emulator: Emulator, name: str) -> Function:
 
 
 def _take_over_event_source(emulator: Emulator, function_name: str) -> EventSource:
-    # The mapping may belong to an alias, which a filter by function name would miss.
+    # Not filtered by function name in the call, which would miss a mapping of an alias.
     for mapping in emulator.functions.list_event_source_mappings()["EventSourceMappings"]:
         if function_name in mapping["FunctionArn"].split(":"):
             emulator.functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
             return EventSource(
                 queue=_queue(emulator, mapping["EventSourceArn"]),
                 batch_size=mapping["BatchSize"],
-                window=mapping.get("MaximumBatchingWindowInSeconds", 0),
                 reports_failures="ReportBatchItemFailures" in mapping.get("FunctionResponseTypes", []),
                 maximum_concurrency=mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 1000),
             )
@@ -189,15 +187,14 @@ def _dead_letters(emulator: Emulator, source: Queue) -> Queue:
     return _queue(emulator, json.loads(policy)["deadLetterTargetArn"])
 
 
-def _rule(emulator: Emulator, queue: Queue) -> Rule | None:
+def _rule(emulator: Emulator, queue: Queue) -> Rule:
     for bus in emulator.events.list_event_buses()["EventBuses"]:
-        for name in emulator.events.list_rule_names_by_target(TargetArn=queue.arn, EventBusName=bus["Name"])[
-            "RuleNames"
-        ]:
+        rules = emulator.events.list_rule_names_by_target(TargetArn=queue.arn, EventBusName=bus["Name"])
+        for name in rules["RuleNames"]:
             rule = emulator.events.describe_rule(Name=name, EventBusName=bus["Name"])
             pattern = json.loads(rule["EventPattern"])
-            # Without a condition on the field any value will do.
+            # A field that the pattern does not mention may have any value.
             source, *_ = pattern.get("source", ["local.pipeline"])
             detail_type, *_ = pattern.get("detail-type", ["LearningCompleted"])
             return Rule(bus["Name"], source, detail_type)
-    return None
+    raise DeployError(f"no rule sends events to the queue {queue.arn}")

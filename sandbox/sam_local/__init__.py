@@ -1,7 +1,7 @@
-"""What `sam local` talks to: a stand-in Thrive API and an AWS emulator, listening where a container reaches them.
+"""`python -m sandbox sam-local`: the stand-in Thrive API and the AWS emulator, where a container can reach them.
 
-samconfig.toml and sandbox/sam_local/env.json tell the function in the container where they are, and the names that are
-made here.
+samconfig.toml and env.json beside this file hold what the function in the container needs: the addresses, and the names
+of the secret and the queue that are created here. `prepare` gets a machine ready for `sam local`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import boto3
 import click
 
-from sandbox.pipeline.emulator import ACCESS, ROOT, EmulatorMissingError, running_emulator
+from sandbox.pipeline.emulator import ACCESS, EmulatorMissingError, running_emulator
 from sandbox.pipeline.processes import LOOPBACK, StartError
 from sandbox.pipeline.rig import LOGICAL_ID, secret_of
 from sandbox.thrive_api import StandIn
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from sandbox.pipeline.emulator import Emulator
 
-# What samconfig.toml says.
+# As in samconfig.toml.
 THRIVE_PORT, AWS_PORT = 8700, 4566
 CONTAINERS_NAME_FOR_US = "host.docker.internal"
 
-_VARIABLES = ROOT / "sandbox" / "sam_local" / "env.json"
-# Docker's answer about its default bridge takes some 30 ms.
+_VARIABLES = Path(__file__).with_name("env.json")
+# Docker answers within some 30 ms.
 _DOCKER_SECONDS = 20
 
 
@@ -45,19 +45,19 @@ class NoDockerError(RuntimeError):
 
 
 class PortTakenError(RuntimeError):
-    """Something else listens there; the text says where."""
+    """Another program listens on the port; the text says which port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The two running services, and how the template's parameters name them."""
+    """The two running services."""
 
     api: StandIn
     emulator: Emulator
 
     @property
     def parameter_overrides(self) -> list[str]:
-        """What `sam local` needs after `--parameter-overrides` when the ports are not those of samconfig.toml."""
+        """What `sam local` needs after `--parameter-overrides` if the ports are not those in samconfig.toml."""
         _, _, aws_port = self.emulator.url.rpartition(":")
         host = f"http://{CONTAINERS_NAME_FOR_US}"
         return [f"ThriveBaseUrl={host}:{self.api.port}", f"AwsEndpointUrl={host}:{aws_port}"]
@@ -65,37 +65,37 @@ class Neighbours:
 
 @contextmanager
 def running_neighbours(folder: Path, *, thrive_port: int = 0, aws_port: int = 0) -> Iterator[Neighbours]:
-    """Run both for as long as the block lasts; port 0 takes a free one. The emulator's log and state go to `folder`.
+    """Run both services for the length of the block; port 0 takes a free one. The emulator writes to `folder`.
 
-    :raises NoDockerError: Docker does not answer, so there is no address to listen on.
+    :raises NoDockerError: Docker does not answer, so the address to listen on is unknown.
     :raises PortTakenError: one of the ports is in use.
-    :raises EmulatorMissingError, StartError: the emulator is not installed or did not come up.
+    :raises EmulatorMissingError, StartError: the emulator is not installed or did not start.
     """
     host = container_facing_address()
     for port in (thrive_port, aws_port):
         if not _can_listen(host, port):
-            raise PortTakenError(f"something else listens on {host}:{port}")
+            raise PortTakenError(f"another program listens on {host}:{port}")
     api = StandIn(host=host, port=thrive_port)
     with api.running(), running_emulator(folder, host, aws_port) as emulator:
-        _furnish(emulator.url, secret_of(api))
+        _create_resources(emulator.url, secret_of(api))
         yield Neighbours(api, emulator)
 
 
 def container_facing_address() -> str:
-    """Return the address of this machine that a container reaches as host.docker.internal, and the outside does not.
+    """Return the address of this machine that containers reach as host.docker.internal, and other machines do not.
 
-    With Docker Engine that is its bridge's; Docker Desktop, whose bridge is inside a virtual machine, leads to
+    With Docker Engine it is the bridge's address. With Docker Desktop, whose bridge is inside a virtual machine, it is
     loopback.
 
     :raises NoDockerError: Docker does not answer.
     """
     question = ["docker", "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"]
     try:
-        answer = subprocess.run(question, capture_output=True, check=True, text=True, timeout=_DOCKER_SECONDS)  # noqa: S603
+        answer = subprocess.run(question, capture_output=True, check=True, text=True, timeout=_DOCKER_SECONDS)  # noqa: S603 - a fixed command
     except (OSError, subprocess.SubprocessError):
         raise NoDockerError("Docker does not answer: start it, or see sandbox/sam_local/prepare") from None
     for bridge in json.loads(answer.stdout) or []:
-        # Older engines name the gateway only when it was chosen by hand; it is the first address then.
+        # Older engines name the gateway only if it was configured; otherwise it is the network's first address.
         address = bridge.get("Gateway") or str(next(ipaddress.ip_network(bridge["Subnet"]).hosts()))
         if ":" not in address and _can_listen(address, 0):
             return str(address)
@@ -112,14 +112,14 @@ def _can_listen(host: str, port: int) -> bool:
         return True
 
 
-def _furnish(url: str, secret: dict[str, str]) -> None:
-    """Make the secret and the dead-letter queue that env.json names.
+def _create_resources(url: str, secret: dict[str, str]) -> None:
+    """Create the secret and the dead-letter queue that env.json names.
 
-    In every Region: the emulator keeps them apart, and `sam local` takes the one of the person's own AWS profile.
+    In every Region: the emulator keeps Regions apart, and `sam local` uses the one of the user's AWS profile.
     """
     variables = json.loads(_VARIABLES.read_text())[LOGICAL_ID]
     queue = variables["DEAD_LETTER_QUEUE_URL"].rpartition("/")[2]
-    # One session reads botocore's files once.
+    # One session for all clients, because each one reads botocore's data files again.
     session = boto3.session.Session(ACCESS["AWS_ACCESS_KEY_ID"], ACCESS["AWS_SECRET_ACCESS_KEY"])
     for region in session.get_available_regions("sqs"):
         secrets = session.client("secretsmanager", region_name=region, endpoint_url=url)
@@ -133,7 +133,7 @@ def _furnish(url: str, secret: dict[str, str]) -> None:
 def sam_local(thrive_port: int, aws_port: int) -> None:
     """Run what `sam local` talks to, until interrupted: a stand-in Thrive API and an AWS emulator.
 
-    With the default ports `sam local invoke` needs no options; with others it needs the ones that are printed.
+    With the default ports `sam local invoke` needs no options. With others it needs the options that this prints.
     """
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())

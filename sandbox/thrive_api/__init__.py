@@ -1,14 +1,12 @@
-"""A stand-in for the Thrive API: keeps to the contract, and goes wrong in any way one asks for.
+"""A stand-in for the Thrive API, on a real socket. It keeps to the contract and fails on request.
 
-with StandIn().running() as api:
-    api.faults.add(Fault(route="completion", status=503, headers={"Retry-After": "1"}, times=2))
-    ...
-    assert len(api.ledger) == 1
+`service` has the answers of a healthy API, `faults` what can go wrong, `delivery` how a fault changes an answer on its
+way to the client, `control` the routes for curl, and `stand_in` the object that tests use.
 """
 
 from sandbox.thrive_api.arrivals import Arrival
-from sandbox.thrive_api.faults import BadFaultError, Drip, Fault
+from sandbox.thrive_api.faults import Drip, Fault
 from sandbox.thrive_api.ledger import Entry, Key
 from sandbox.thrive_api.stand_in import EXAMPLE_TENANT, StandIn
 
-__all__ = ["EXAMPLE_TENANT", "Arrival", "BadFaultError", "Drip", "Entry", "Fault", "Key", "StandIn"]
+__all__ = ["EXAMPLE_TENANT", "Arrival", "Drip", "Entry", "Fault", "Key", "StandIn"]

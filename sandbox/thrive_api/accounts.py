@@ -1,84 +1,99 @@
-"""Tenants, the credentials they may use, and the access tokens that were issued to them."""
+"""Who may call: client credentials, access tokens, and the `Authorization` header that carries either."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import secrets
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sandbox.thrive_api.answers import Answer, error
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Mapping
 
 SCOPES = frozenset({"api/all", "api/read", "api/write", "api/webhooks"})
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """One pair of client id and secret."""
+class Credentials:
+    """A client id (or a tenant id, with HTTP Basic on REST calls) and its secret."""
 
-    client_id: str
+    name: str
     secret: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a token allows: scopes within one tenant, until `expires_at` (monotonic seconds)."""
-
-    tenant_id: str
-    scopes: frozenset[str]
-    expires_at: float
-
-    def allows(self, scope: str) -> bool:
-        """Tell whether the scope, or the one that covers all, was granted."""
-        return scope in self.scopes or "api/all" in self.scopes
-
-
 class Accounts:
-    """Who may obtain a token and which tokens are good; every method may be called from any thread."""
+    """One tenant's clients and the tokens issued to them. `token_lifetime` is in seconds."""
 
-    def __init__(self, *, token_lifetime: int = 3600, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start empty; tokens live `token_lifetime` seconds by `clock`."""
-        self.token_lifetime = token_lifetime
-        self._clock = clock
-        self._clients: dict[str, frozenset[Client]] = {}
-        self._tokens: dict[str, Grant] = {}
-        self._lock = threading.Lock()
+    def __init__(self, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
+        self.token_lifetime = 3600
+        self._clients: frozenset[Credentials] = frozenset()
+        # By token: its scopes, and when it expires (monotonic seconds).
+        self._tokens: dict[str, tuple[frozenset[str], float]] = {}
 
-    def accept(self, tenant_id: str, clients: Iterable[Client]) -> None:
-        """Replace the credentials a tenant may use; tokens already issued stay good."""
-        with self._lock:
-            self._clients[tenant_id] = frozenset(clients)
+    def accept(self, clients: Iterable[Credentials]) -> None:
+        """Replace the clients; tokens that were issued before stay valid."""
+        self._clients = frozenset(clients)
 
-    def knows_client(self, tenant_id: str, client_id: str, secret: str) -> bool:
-        """Tell whether these are a client's credentials at the token endpoint."""
-        return Client(client_id, secret) in self._clients.get(tenant_id, ())
+    def has_client(self, tenant_id: str, client: Credentials) -> bool:
+        """Return whether the token endpoint of this tenant accepts these credentials."""
+        return tenant_id == self.tenant_id and client in self._clients
 
-    def knows_api_secret(self, tenant_id: str, secret: str) -> bool:
-        """Tell whether this is one of the tenant's secrets, whatever client id goes with it (HTTP Basic on REST)."""
-        return any(client.secret == secret for client in self._clients.get(tenant_id, ()))
-
-    def issue(self, tenant_id: str, scopes: frozenset[str]) -> str:
+    def issue(self, scopes: frozenset[str]) -> str:
         """Return a new access token."""
         token = secrets.token_urlsafe(32)
-        with self._lock:
-            self._tokens[token] = Grant(tenant_id, scopes, self._clock() + self.token_lifetime)
+        self._tokens[token] = scopes, time.monotonic() + self.token_lifetime
         return token
 
-    def grant_of(self, token: str) -> Grant | None:
-        """Return what a token allows, or None when it is unknown, revoked or expired."""
-        grant = self._tokens.get(token)
-        if grant is None or grant.expires_at <= self._clock():
-            return None
-        return grant
-
     def revoke(self, token: str) -> None:
-        """Make a token bad from now on; an unknown one is no error."""
-        with self._lock:
-            self._tokens.pop(token, None)
+        """Invalidate a token; an unknown one is ignored."""
+        self._tokens.pop(token, None)
 
     def revoke_all(self) -> None:
-        """Make every token bad that was issued until now."""
-        with self._lock:
-            self._tokens.clear()
+        """Invalidate every token issued so far."""
+        self._tokens.clear()
+
+    def refusal(self, headers: Mapping[str, str], scope: str) -> Answer | None:
+        """Return the 401 or 403 for a REST call that needs `scope`, or None if it may proceed.
+
+        HTTP Basic (tenant id and API secret) has no scopes: it may do everything.
+        """
+        token = bearer_of(headers)
+        if token is not None:
+            scopes, expires_at = self._tokens.get(token, (frozenset(), 0.0))
+            if expires_at <= time.monotonic():
+                challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+                return error(401, "the access token is unknown, expired or revoked", headers=challenge)
+            return None if scopes & {scope, "api/all"} else error(403, f"the access token lacks the scope {scope}")
+        basic = basic_of(headers)
+        if basic and basic.name == self.tenant_id and any(basic.secret == client.secret for client in self._clients):
+            return None
+        challenge = {"WWW-Authenticate": "Bearer"}
+        return error(401, "a bearer token or HTTP Basic credentials are required", headers=challenge)
+
+
+def bearer_of(headers: Mapping[str, str]) -> str | None:
+    """Return the bearer token of a request (RFC 6750), or None if there is none."""
+    scheme, value = _split(headers)
+    return value if scheme == "bearer" and value else None
+
+
+def basic_of(headers: Mapping[str, str]) -> Credentials | None:
+    """Return the HTTP Basic credentials of a request (RFC 7617), or None if there are none or they are malformed."""
+    scheme, value = _split(headers)
+    if scheme != "basic":
+        return None
+    try:
+        name, colon, secret = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return Credentials(name, secret) if colon else None
+
+
+def _split(headers: Mapping[str, str]) -> tuple[str, str]:
+    scheme, _, value = headers.get("Authorization", "").partition(" ")
+    return scheme.lower(), value.strip()

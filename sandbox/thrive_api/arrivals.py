@@ -1,4 +1,4 @@
-"""The record of every request that reached the stand-in."""
+"""A log of every request that reached the stand-in."""
 
 from __future__ import annotations
 
@@ -18,31 +18,29 @@ _PARAMETERISED: tuple[tuple[str, Route], ...] = (("/oauth2/token/", "token"), ("
 
 @dataclass(slots=True)
 class Arrival:
-    """A request as it came in, and what became of it.
+    """One request, and what happened to it.
 
-    `path` is the request target as sent (still percent-encoded, query included); `at` is monotonic seconds;
-    `connection` tells requests on one connection from those on another; `status` stays None until, and unless,
-    the stand-in sends a status line; `recorded` says that the completion stands in the ledger, whatever the
-    client got to hear; `fault` is the id of the fault that was applied.
+    `path` is the request target as sent (percent-encoded, with the query); `parameter` is its last segment on routes
+    that have one; `payload` is the JSON value of a completion; `connection` identifies the TCP connection. `status`
+    stays None unless a status line is sent. `recorded` says that the completion is in the ledger, whatever the client
+    was told.
     """
 
     method: str
     path: str
-    # Headers and bodies carry credentials: they are here to be asserted on, not to be printed by a failing test.
+    # Headers and bodies hold credentials: tests may assert on them, but a failing test must not print them.
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    at: float
     connection: int
     route: Route
     parameter: str = ""
     payload: Any = field(default=None, repr=False)
     status: int | None = None
     recorded: bool = False
-    fault: int | None = None
 
 
 def route_of(target: str) -> tuple[Route, str]:
-    """Tell a request target's route and its path parameter, the latter as sent, `""` where there is none."""
+    """Return the route of a request target and its path parameter (percent-encoded, empty if there is none)."""
     path = target.partition("?")[0]
     if path == _COMPLETIONS:
         return "completion", ""
@@ -54,27 +52,27 @@ def route_of(target: str) -> tuple[Route, str]:
 
 
 class RequestLog:
-    """Arrivals in order: the last ones in full, all of them counted; safe to read while the server writes."""
+    """The arrivals in order. Only the last ones are kept, but all are counted. Any thread may read."""
 
     def __init__(self, keep: int = 100_000) -> None:
-        """Keep the last `keep` arrivals, of a few kB each: the default bounds a long load run to some hundred MB."""
+        """Keep the last `keep` arrivals (a few kB each), so that a long load run cannot exhaust the memory."""
         self._keep = keep
         self._arrivals: deque[Arrival] = deque()
-        self._forgotten: Counter[tuple[str, str]] = Counter()
+        self._dropped: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
     def add(self, arrival: Arrival) -> None:
-        """Note an arrival."""
+        """Append an arrival."""
         with self._lock:
             self._arrivals.append(arrival)
             if len(self._arrivals) > self._keep:
-                self._forgotten[_kind(self._arrivals.popleft())] += 1
+                self._dropped[_route_and_status(self._arrivals.popleft())] += 1
 
     def clear(self) -> None:
-        """Forget all arrivals, and that there were any."""
+        """Delete all arrivals and their counts."""
         with self._lock:
             self._arrivals.clear()
-            self._forgotten.clear()
+            self._dropped.clear()
 
     def all(self) -> tuple[Arrival, ...]:
         """Return the arrivals that are kept."""
@@ -82,22 +80,22 @@ class RequestLog:
             return tuple(self._arrivals)
 
     def of(self, route: Route) -> tuple[Arrival, ...]:
-        """Return the arrivals kept that came on one route."""
+        """Return the arrivals that are kept and came on one route."""
         return tuple(arrival for arrival in self.all() if arrival.route == route)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Count all arrivals by route and status; `none` stands for no status sent (yet)."""
+        """Count all arrivals by route and status; the status is `none` where none was sent (yet)."""
         with self._lock:
-            counted = self._forgotten + Counter(map(_kind, self._arrivals))
+            counted = self._dropped + Counter(map(_route_and_status, self._arrivals))
         counts: dict[str, dict[str, int]] = {}
         for (route, status), number in sorted(counted.items()):
             counts.setdefault(route, {})[status] = number
         return counts
 
     def __len__(self) -> int:
-        """Return how many arrived, kept or not."""
+        """Return the number of all arrivals, kept or not."""
         with self._lock:
-            return len(self._arrivals) + self._forgotten.total()
+            return len(self._arrivals) + self._dropped.total()
 
     def __iter__(self) -> Iterator[Arrival]:
         return iter(self.all())
@@ -106,5 +104,5 @@ class RequestLog:
         return self.all()[index]
 
 
-def _kind(arrival: Arrival) -> tuple[str, str]:
+def _route_and_status(arrival: Arrival) -> tuple[str, str]:
     return arrival.route, "none" if arrival.status is None else str(arrival.status)

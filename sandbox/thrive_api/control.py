@@ -1,81 +1,77 @@
-"""The control plane under `/_stand-in/`: JSON in, JSON out, on the same port.
+"""The control routes under `/_stand-in/`, for curl and other processes: JSON in, JSON out, on the same port.
 
-It asks for no credentials: whoever reaches the stand-in may change it, as befits a toy that holds nothing real.
+They ask for no credentials: the stand-in holds nothing that would need protection.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, get_args
 
-from sandbox.thrive_api.accounts import Client
+from sandbox.thrive_api import ledger
 from sandbox.thrive_api.answers import Answer, error, json_answer
-from sandbox.thrive_api.fault_json import fault_from_json, fault_to_json
-from sandbox.thrive_api.faults import BadFaultError
+from sandbox.thrive_api.faults import Ending, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.thrive_api.service import Service
-
-T = TypeVar("T")
+    from sandbox.thrive_api.arrivals import RequestLog
+    from sandbox.thrive_api.faults import FaultBook
 
 PREFIX = "/_stand-in/"
 
-# Enough to see what happened last; the counts cover the rest.
-_LAST_REQUESTS = 100
+
+def _is_int(value: Any, low: int, high: float = float("inf")) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-class _BadInputError(ValueError):
-    """Names the member of the request body that is wrong, and what is allowed."""
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _are_headers(headers: dict[str, Any]) -> bool:
+    # A line break would end the header; aiohttp refuses it too, but only after the fault has been accepted.
+    return all(
+        name and isinstance(value, str) and not set(name + value) & set("\r\n\0") for name, value in headers.items()
+    )
+
+
+# The fields of a fault that can be given as JSON. `connection` is no route here: it would cut off these routes too.
+_ENDINGS = ", ".join(get_args(Ending))
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "route": (lambda value: value in ("token", "completion", "user"), "token, completion or user"),
+    "times": (lambda value: value is None or _is_int(value, 1), "a whole number from 1, or null for no limit"),
+    "probability": (lambda value: _is_number(value) and value <= 1, "a number from 0 to 1"),
+    "status": (lambda value: _is_int(value, 100, 599), "a whole number from 100 to 599"),
+    "headers": (lambda value: isinstance(value, dict) and _are_headers(value), "an object of strings"),
+    "body": (lambda value: isinstance(value, str), "a string"),
+    "delay": (_is_number, "seconds from 0"),
+    "ending": (lambda value: value in get_args(Ending), f"one of {_ENDINGS}"),
+}
 
 
 class Control:
     """Answers control requests; changes take effect before the answer is sent."""
 
-    def __init__(self, service: Service, begin_outage: Callable[[float], None]) -> None:
-        """`begin_outage` takes the seconds that the server shall be away."""
-        self._service = service
-        self._begin_outage = begin_outage
-        self._actions: dict[str, dict[str, Callable[[Any], Answer]]] = {
+    def __init__(self, records: ledger.Ledger, requests: RequestLog, faults: FaultBook) -> None:
+        self._records = records
+        self._requests = requests
+        self._faults = faults
+        self._actions: dict[str, dict[str, Callable[[bytes], Answer]]] = {
             "ledger": {"GET": self._show_ledger},
             "requests": {"GET": self._show_requests},
-            "faults": {"GET": self._show_faults, "POST": self._add_faults, "DELETE": self._clear_faults},
-            "reset": {"POST": self._reset},
-            "credentials": {"PUT": self._put_credentials},
-            "revoke-tokens": {"POST": self._revoke_tokens},
-            "users": {"PUT": self._put_users},
-            "rate-limit": {"PUT": self._put_rate_limit},
-            "outage": {"POST": self._announce_outage},
+            "faults": {"POST": self._add_fault, "DELETE": self._clear_faults},
         }
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer one request: 400 for bad input, 404 and 405 for what there is not."""
-        name, _, item = target.partition("?")[0].removeprefix(PREFIX).partition("/")
-        if name == "faults" and item:
-            actions: dict[str, Callable[[Any], Answer]] = {"DELETE": lambda _: self._remove_fault(item)}
-        else:
-            actions = {} if item else self._actions.get(name, {})
-        if not actions:
-            return error(404, f"there are {', '.join(f'{PREFIX}{known}' for known in self._actions)}")
-        action = actions.get(method)
-        if action is None:
-            allowed = ", ".join(actions)
-            return error(405, f"allowed here: {allowed}", headers={"Allow": allowed})
-        try:
-            given = json.loads(body) if body else None
-        except (ValueError, RecursionError):
-            return error(400, "the body is not JSON")
-        try:
-            return action(given)
-        except BadFaultError as refused:
-            return json_answer(
-                400, {"status": 400, "error": "Bad Request", "message": str(refused), "field": refused.field}
-            )
-        except _BadInputError as refused:
-            return error(400, str(refused))
+        """Answer one request."""
+        actions = self._actions.get(target.partition("?")[0].removeprefix(PREFIX))
+        if actions is None:
+            return error(404, f"there are {', '.join(PREFIX + name for name in self._actions)}")
+        if method not in actions:
+            return error(405, f"allowed here: {', '.join(actions)}", headers={"Allow": ", ".join(actions)})
+        return actions[method](body)
 
-    def _show_ledger(self, _: Any) -> Answer:
+    def _show_ledger(self, _: bytes) -> Answer:
         entries = [
             {
                 "userId": entry.key.user_id,
@@ -84,106 +80,32 @@ class Control:
                 "statementId": entry.statement_id,
                 "arrivals": entry.arrivals,
             }
-            for entry in self._service.ledger
+            for entry in self._records
         ]
         return json_answer(200, {"count": len(entries), "entries": entries})
 
-    def _show_requests(self, _: Any) -> Answer:
-        requests = self._service.requests
-        # Neither headers nor bodies: they hold credentials.
-        last = [
-            {
-                "method": arrival.method,
-                "path": arrival.path,
-                "route": arrival.route,
-                "status": arrival.status,
-                "recorded": arrival.recorded,
-                "fault": arrival.fault,
-                "at": arrival.at,
-            }
-            for arrival in requests.all()[-_LAST_REQUESTS:]
-        ]
-        return json_answer(200, {"count": len(requests), "counts": requests.counts(), "last": last})
+    def _show_requests(self, _: bytes) -> Answer:
+        return json_answer(200, {"counts": self._requests.counts()})
 
-    def _show_faults(self, _: Any) -> Answer:
-        faults = self._service.faults
-        listed = [
-            {"id": fault_id, "hits": faults.hits(fault_id), **fault_to_json(fault)}
-            for fault_id, fault in faults.in_force().items()
-        ]
-        return json_answer(200, {"faults": listed})
+    def _add_fault(self, body: bytes) -> Answer:
+        fields = ledger.parse(body)
+        if problem := _problem_with(fields):
+            return error(400, problem)
+        return json_answer(201, {"id": self._faults.add(Fault(**fields))})
 
-    def _add_faults(self, given: Any) -> Answer:
-        # All are read before one is added: a list with a bad one changes nothing.
-        faults = [fault_from_json(one) for one in (given if isinstance(given, list) else [given])]
-        return json_answer(201, {"ids": [self._service.faults.add(fault) for fault in faults]})
-
-    def _clear_faults(self, _: Any) -> Answer:
-        self._service.faults.clear()
+    def _clear_faults(self, _: bytes) -> Answer:
+        self._faults.clear()
         return json_answer(200, {})
 
-    def _remove_fault(self, item: str) -> Answer:
-        ids = {str(fault_id): fault_id for fault_id in self._service.faults.in_force()}
-        if item not in ids:
-            return error(404, "no fault of this id is in force")
-        self._service.faults.remove(ids[item])
-        return json_answer(200, {})
 
-    def _reset(self, _: Any) -> Answer:
-        self._service.reset()
-        return json_answer(200, {})
-
-    def _put_credentials(self, given: Any) -> Answer:
-        tenant_id, clients = _member(given, "tenantId", str), _member(given, "clients", list)
-        pairs = [
-            Client(_member(one, "clientId", str) if "clientId" in one else tenant_id, _member(one, "clientSecret", str))
-            for one in clients
-            if isinstance(one, dict)
-        ]
-        if len(pairs) != len(clients):
-            raise _BadInputError("clients: a list of objects with clientId (the tenant id when left out), clientSecret")
-        self._service.accounts.accept(tenant_id, pairs)
-        return json_answer(200, {})
-
-    def _revoke_tokens(self, _: Any) -> Answer:
-        self._service.accounts.revoke_all()
-        return json_answer(200, {})
-
-    def _put_users(self, given: Any) -> Answer:
-        users = _member(given, "users", dict)
-        if not all(isinstance(user, dict) and isinstance(user.get("id"), str) for user in users.values()):
-            raise _BadInputError("users: an object from ref to a user, each one with an id")
-        self._service.directory.users = users
-        return json_answer(200, {})
-
-    def _put_rate_limit(self, given: Any) -> Answer:
-        rate = None if isinstance(given, dict) and given.get("perSecond", 0) is None else _number(given, "perSecond")
-        try:
-            self._service.limiter.set(rate)
-        except ValueError as refused:
-            raise _BadInputError(f"perSecond: {refused}") from None
-        return json_answer(200, {})
-
-    def _announce_outage(self, given: Any) -> Answer:
-        seconds = _number(given, "seconds")
-        if not 0 <= seconds < float("inf"):
-            raise _BadInputError("seconds: a number from 0")
-        self._begin_outage(seconds)
-        return json_answer(202, {})
-
-
-def _member(given: Any, name: str, kind: type[T]) -> T:
-    value = given.get(name) if isinstance(given, dict) else None
-    if not isinstance(value, kind):
-        raise _BadInputError(f"{name}: a JSON {_NAMES[kind]}")
-    return value
-
-
-def _number(given: Any, name: str) -> float:
-    value = given.get(name) if isinstance(given, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _BadInputError(f"{name}: a JSON number")
-    return value
-
-
-_NAMES: dict[type, str] = {str: "string", list: "array", dict: "object"}
+def _problem_with(fields: Any) -> str:
+    """Return what is wrong with the fields of a fault, or an empty string."""
+    if not isinstance(fields, dict):
+        return f"a fault is a JSON object with any of {', '.join(_FIELDS)}"
+    for name, value in fields.items():
+        if name not in _FIELDS:
+            return f"{name}: there is no such field; the fields are {', '.join(_FIELDS)}"
+        is_allowed, allowed = _FIELDS[name]
+        if not is_allowed(value):
+            return f"{name}: must be {allowed}"
+    return ""

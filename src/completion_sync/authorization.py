@@ -22,8 +22,8 @@ class Grant:
 
     header: str = field(repr=False)
     reading: Reading
-    token: AccessToken | None = None
-    renewals: int = 0
+    token: AccessToken | None
+    renewals: int
 
 
 class Authorizer:
@@ -51,8 +51,11 @@ class Authorizer:
         if refused.token is not None:
             self._tokens.invalidate(refused.token)
             if refused.renewals == 0:
-                # The cache, not the refused credentials: another thread may have read a rotated secret meanwhile.
-                return self._grant(self._credentials.get(), deadline, renewals=1)
+                # Another thread may have read a rotated secret meanwhile. If it found the same credentials, keep the
+                # older generation: at the next 401, reread() then returns what was read, and does not read again.
+                latest = self._credentials.get()
+                is_same = latest.credentials == refused.reading.credentials
+                return self._grant(refused.reading if is_same else latest, deadline, renewals=1)
         if refused.renewals <= 1:
             reading = self._credentials.reread(refused.reading.generation)
             if reading.credentials != refused.reading.credentials:
@@ -66,11 +69,8 @@ class Authorizer:
         except AccessError as error:
             if error.reason != "unauthorized":
                 raise
-            # The secret may have been rotated or corrected since it was read: one more read is cheap.
-            latest = self._credentials.reread(reading.generation)
-            if latest.credentials == reading.credentials:
-                raise
-        return self._authorize(latest, deadline, renewals)
+        # The secret may have been rotated or corrected since it was read. If not, the remembered refusal is raised.
+        return self._authorize(self._credentials.reread(reading.generation), deadline, renewals)
 
     def _authorize(self, reading: Reading, deadline: Deadline, renewals: int) -> Grant:
         credentials = reading.credentials

@@ -12,7 +12,7 @@ import ssl
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from .authorization import Authorizer
 from .clock import Clock, SystemClock
@@ -20,21 +20,26 @@ from .connections import connection_pool
 from .credentials import CredentialsCache
 from .errors import SettingError
 from .observability import Telemetry
+from .people import People
 from .pressure import Pressure
 from .queues import Queues
+from .resolution import Resolver
 from .retry import Backoff, RetryPolicy
 from .settings import WEBHOOK_SCOPE, Settings
 from .sync import CompletionSync
-from .thrive import ThriveClient
+from .thrive import ThriveApi, ThriveClient
 from .tokens import ClientCredentialsFlow, TokenCache
 from .transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from botocore.config import Config
+    from botocore.config import Config as ClientConfig
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
+
+    from .config import Config
 
 T = TypeVar("T")
 
@@ -66,6 +71,7 @@ class Application:
     """What the handler works with."""
 
     sync: CompletionSync
+    config: Config | None
     queues: Queues
     backoff: Backoff
     telemetry: Telemetry
@@ -81,6 +87,7 @@ def build(
     clock: Clock | None = None,
     secrets: Callable[[], SecretsManagerClient] | None = None,
     sqs: Callable[[], SQSClient] | None = None,
+    s3: Callable[[], S3Client] | None = None,
     ssl_context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
 ) -> Application:
     """Build the object graph; the keyword arguments are for tests."""
@@ -91,32 +98,69 @@ def build(
     # Threads of their own for the calls to SQS: calls to Thrive that hang must not keep them waiting.
     reporters = Lazy[Executor](lambda: ThreadPoolExecutor(REPORTERS, thread_name_prefix="report"))
     completions = Pressure("completions", clock, telemetry.count, telemetry.notice)
-    token_requests = Pressure("tokens", clock, telemetry.count, telemetry.notice, subjects_of_an_outage=1)
+    lookups = Pressure("lookups", clock, telemetry.count, telemetry.notice, below=completions)
     transport = _transport(settings.public_api, settings, Lazy(ssl_context), clock)
     credentials = CredentialsCache(
         settings.secret_id, secrets or Lazy(_secrets_client), settings.secret_max_age_seconds, clock, telemetry.count
     )
-    flow = ClientCredentialsFlow(transport, settings.scope, settings.request_timeout_seconds, clock, telemetry.count)
-    tokens = TokenCache(flow, retry, token_requests, clock)
-    client = ThriveClient(
-        transport,
-        Authorizer(credentials, tokens, telemetry.count),
-        settings.request_timeout_seconds,
+    resets = [credentials.clear, transport.close, completions.reset, lookups.reset]
+
+    def token_cache(scope: str, what: str) -> TokenCache:
+        requests = Pressure(what, clock, telemetry.count, telemetry.notice, subjects_of_an_outage=1)
+        flow = ClientCredentialsFlow(transport, scope, settings.request_timeout_seconds, clock, telemetry.count)
+        tokens = TokenCache(flow, retry, requests, clock)
+        resets.extend([requests.reset, tokens.clear])
+        return tokens
+
+    def api(tokens: TokenCache, scope: str, answered: Callable[[], None]) -> ThriveApi:
+        return ThriveApi(
+            transport,
+            Authorizer(credentials, tokens, telemetry.count),
+            scope,
+            settings.request_timeout_seconds,
+            clock,
+            answered,
+            telemetry.count,
+            telemetry.observe_latency,
+        )
+
+    write_tokens = token_cache(settings.scope, "tokens")
+    read_tokens = write_tokens
+    if not settings.one_scope_suffices:
+        # A tenant whose credentials may not read loses nothing but references.
+        read_tokens = token_cache(settings.read_scope, "tokens for lookups")
+    people = People(
+        api(read_tokens, "api/read", lookups.answered),
+        retry,
+        lookups,
+        settings.user_cache_seconds,
+        max(1, settings.max_concurrency // 2),
         clock,
-        completions.answered,
         telemetry.count,
-        telemetry.observe_latency,
     )
+    resets.append(people.clear)
+    config = _config(settings, s3, clock, telemetry)
+    if config is not None:
+        resets.append(config.clear)
 
     def reset() -> None:
-        credentials.clear()
-        tokens.clear()
-        transport.close()
-        completions.reset()
-        token_requests.reset()
+        for forget in resets:
+            forget()
 
     return Application(
-        sync=CompletionSync(client, retry, completions, executor, clock, telemetry.count, telemetry.unexpected),
+        sync=CompletionSync(
+            ThriveClient(api(write_tokens, "api/write", completions.answered)),
+            Resolver(people, config),
+            retry,
+            completions,
+            lookups,
+            settings.user_wait_hours * 3600,
+            executor,
+            clock,
+            telemetry.count,
+            telemetry.unexpected,
+        ),
+        config=config,
         queues=Queues(
             sqs or Lazy(_sqs_client),
             settings.dead_letter_queue_url,
@@ -137,6 +181,21 @@ def webhook_token_flow(settings: Settings, clock: Clock, count: Callable[[str], 
     """Build the flow that requests a token with the scope ``api/webhooks`` from the user API host."""
     transport = _transport(settings.user_api, settings, Lazy(ssl.create_default_context), clock)
     return ClientCredentialsFlow(transport, WEBHOOK_SCOPE, settings.request_timeout_seconds, clock, count)
+
+
+def _config(settings: Settings, s3: Callable[[], S3Client] | None, clock: Clock, telemetry: Telemetry) -> Config | None:
+    if settings.config_uri is None:
+        return None
+    from .config import Config  # noqa: PLC0415 - only where it is configured
+
+    return Config(
+        settings.config_uri,
+        s3 or Lazy(_s3_client),
+        settings.config_max_age_seconds,
+        clock,
+        telemetry.count,
+        telemetry.notice,
+    )
 
 
 def _telemetry(settings: Settings) -> Telemetry:
@@ -163,11 +222,19 @@ def _sqs_client() -> SQSClient:
     return boto3.client("sqs", config=_client_config())
 
 
-def _client_config() -> Config:
+def _s3_client() -> S3Client:
+    import boto3  # noqa: PLC0415
+
+    # An emulator answers under its own host name only, not under one for each bucket.
+    style: Literal["path", "auto"] = "path" if _environment().get("AWS_ENDPOINT_URL") else "auto"
+    return boto3.client("s3", config=_client_config(s3={"addressing_style": style}))
+
+
+def _client_config(**options: Any) -> ClientConfig:
     from botocore.config import Config  # noqa: PLC0415
 
     # Short, so that a service that does not answer costs some seconds and not the invocation.
-    return Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+    return Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}, **options)
 
 
 @functools.cache

@@ -164,22 +164,28 @@ def _open(connection: HTTPConnection) -> socket.socket:
     addresses = _resolve(connection)
     timed_out = False
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = _DeadlineSocket(family, kind, protocol)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A dead address must leave the others their share of the time.
-            sock.settimeout(exchange.remaining() / (len(addresses) - index))
-            sock.connect(address)
-            # What is left is for the TLS handshake.
-            sock.settimeout(exchange.remaining())
+            return _connect(family, kind, protocol, address, exchange.remaining() / (len(addresses) - index))
         except OSError as error:
-            sock.close()
             timed_out = timed_out or isinstance(error, TimeoutError)
-        else:
-            return sock
     if timed_out:
         raise ConnectTimeoutError(connection, "no address answers")
     raise NewConnectionError(connection, "no address answers")
+
+
+def _connect(family: int, kind: int, protocol: int, address: Any, timeout: float) -> socket.socket:
+    sock = _DeadlineSocket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(timeout)
+        sock.connect(address)
+        # What is left is for the TLS handshake.
+        sock.settimeout(exchange.remaining())
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _resolve(connection: HTTPConnection) -> list[Any]:
@@ -188,8 +194,7 @@ def _resolve(connection: HTTPConnection) -> list[Any]:
 
     def look_up() -> None:
         try:
-            host = connection.host.strip("[]")
-            answers.put(list(socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)))
+            answers.put(list(socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)))
         except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
             answers.put(error)
 

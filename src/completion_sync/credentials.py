@@ -139,7 +139,7 @@ class CredentialsCache:
         self._lock = threading.Lock()
         self._current: Reading | None = None
         self._generation = 0
-        self._read_at: Instant | None = None
+        self._read_at = clock.now()
         self._valid_for = max_age
         self._failure: tuple[AccessError, Instant] | None = None
 
@@ -150,7 +150,7 @@ class CredentialsCache:
             answer and nothing is cached.
         """
         with self._lock:
-            if self._current is None or self._age() >= self._valid_for:
+            if self._current is None or elapsed(self._read_at, self._clock.now()) >= self._valid_for:
                 return self._read()
             return self._current
 
@@ -169,31 +169,36 @@ class CredentialsCache:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._current = self._read_at = self._failure = None
-
-    def _age(self) -> float:
-        return float("inf") if self._read_at is None else elapsed(self._read_at, self._clock.now())
+            self._current = self._failure = None
 
     def _read(self) -> Reading:
         now = self._clock.now()
-        if self._failure is not None and is_within(SHARED_FAILURE_SECONDS, self._failure[1], now):
-            raise self._failure[0].copy()
-        try:
+        failure = self._recent_failure(now)
+        if failure is None:
             self._count("SecretReads")
-            credentials = Credentials.parse(_fetch(self._client, self._secret_id))
-        except AccessError as error:
-            if error.reason == "unavailable" and self._current is not None:
-                # Keep using the cached secret during a Secrets Manager outage.
-                self._read_at, self._valid_for = now, min(STALE_RETRY_SECONDS, self._max_age)
+            try:
+                credentials = Credentials.parse(_fetch(self._client, self._secret_id))
+            except AccessError as error:
+                if error.reason == "misconfigured":
+                    self._count("AuthFailures")
+                failure = error.copy()
+                self._failure = (failure, self._clock.now())
+            else:
+                self._generation += 1
+                self._current = Reading(credentials, self._generation)
+                self._read_at, self._valid_for, self._failure = now, self._max_age, None
                 return self._current
-            if error.reason == "misconfigured":
-                self._count("AuthFailures")
-            self._failure = (error.copy(), self._clock.now())
-            raise
-        self._generation += 1
-        self._current = Reading(credentials, self._generation)
-        self._read_at, self._valid_for, self._failure = now, self._max_age, None
-        return self._current
+        if failure.reason == "unavailable" and self._current is not None:
+            # Keep using the cached secret during a Secrets Manager outage.
+            self._read_at, self._valid_for = now, min(STALE_RETRY_SECONDS, self._max_age)
+            return self._current
+        raise failure.copy()
+
+    def _recent_failure(self, now: Instant) -> AccessError | None:
+        if self._failure is None:
+            return None
+        error, since = self._failure
+        return error if is_within(SHARED_FAILURE_SECONDS, since, now) else None
 
 
 def _fetch(client: Callable[[], SecretsManagerClient], secret_id: str) -> str | None:

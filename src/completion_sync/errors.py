@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-DeferralReason = Literal["rate_limited", "unavailable", "unauthorized", "misconfigured", "out_of_time"]
-RejectionReason = Literal["invalid_message", "refused"]
+DeferralReason = Literal["rate_limited", "unavailable", "unauthorized", "misconfigured", "unknown_user", "out_of_time"]
+RejectionReason = Literal["invalid_message", "refused", "unknown_user", "unknown_content"]
 
 
 class CompletionSyncError(Exception):
@@ -22,6 +22,14 @@ class SettingError(CompletionSyncError):
     def __init__(self, variable: str, allowed: str) -> None:
         super().__init__(f"{variable}: {allowed}")
         self.variable = variable
+
+
+class InvalidExpressionError(CompletionSyncError):
+    """A JMESPath expression cannot be compiled; the text says what is wrong."""
+
+
+class ConfigError(CompletionSyncError):
+    """A configuration file is invalid; the text names the file and the place, and says what is allowed."""
 
 
 class UnsupportedEventError(CompletionSyncError):
@@ -50,6 +58,17 @@ class CallError(CompletionSyncError):
 
 class RefusedError(CallError):
     """Thrive refuses this completion, and would refuse it again."""
+
+
+class UnknownContentError(CallError):
+    """The content table does not have this code."""
+
+
+class UnknownUserError(CallError):
+    """Thrive does not know this reference, or not yet."""
+
+    def __init__(self) -> None:
+        super().__init__("Thrive does not know the person behind userRef", status=404)
 
 
 class DeferralError(CallError):

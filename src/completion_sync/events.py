@@ -11,13 +11,17 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
-from .completion import Completion
-from .errors import InvalidMessageError, UnsupportedEventError
+from .completion import Completion, Unresolved, read_completion
+from .errors import DeferralError, InvalidMessageError, UnsupportedEventError
+from .outcomes import Ignored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .clock import Instant
+    from .mapping import Mapping as EventMapping
 
 # A completion is three short strings; this leaves room for an envelope and for fields that do not matter here. SQS
 # accepts up to 1 MiB.
@@ -31,23 +35,32 @@ _MAX_KEYS_NAMED = 20
 _MAX_KEY_LENGTH = 64
 
 
+# What a message holds, or why it holds nothing (InvalidMessageError), or why that cannot be said now (DeferralError).
+Content: TypeAlias = Completion | Unresolved | Ignored | InvalidMessageError | DeferralError
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message and what it holds: a completion, or the reason why it holds none.
+    """One message and what it holds.
 
     ``body`` is the text as received, or a direct EventBridge event as JSON. The fields after ``content`` come from SQS
-    and are None for a direct event: ``queue_arn`` of the source queue, ``first_received`` in milliseconds since the
-    epoch, ``group`` of a FIFO queue.
+    and are None for a direct event: ``queue_arn`` of the source queue, ``sent`` and ``first_received`` in milliseconds
+    since the epoch, ``group`` of a FIFO queue.
     """
 
     id: str
     body: str
-    content: Completion | InvalidMessageError
+    content: Content
     receive_count: int = 1
     receipt_handle: str | None = None
     queue_arn: str | None = None
+    sent: int | None = None
     first_received: int | None = None
     group: str | None = None
+
+    def age(self, now: Instant) -> float:
+        """Return the seconds since it was sent to the queue; 0.0 for a direct event."""
+        return 0.0 if self.sent is None else max(0.0, now.wall - self.sent / 1000)
 
 
 def is_sqs_event(event: object) -> TypeGuard[dict[str, list[dict[str, Any]]]]:
@@ -79,60 +92,69 @@ def unsupported(event: object) -> UnsupportedEventError:
     )
 
 
-def read_sqs_records(event: Mapping[str, list[dict[str, Any]]]) -> list[Message]:
-    """Read each record of a batch; a record that holds no completion has the reason instead."""
-    return [_read_sqs_record(record) for record in event["Records"]]
+def read_sqs_records(
+    event: Mapping[str, list[dict[str, Any]]], mapping: EventMapping | DeferralError | None = None
+) -> list[Message]:
+    """Read each record of a batch.
+
+    :param mapping: the configured mapping; or why there is none now, which defers every message.
+    """
+    return [_read_sqs_record(record, mapping) for record in event["Records"]]
 
 
-def read_eventbridge_event(event: dict[str, Any]) -> Message:
+def read_eventbridge_event(event: dict[str, Any], mapping: EventMapping | DeferralError | None = None) -> Message:
     """Read an EventBridge event that invoked the function directly, as it would be read from the retry queue."""
-    content: Completion | InvalidMessageError
     body = ""
     try:
-        # As long in bytes as the retry queue would deliver it, so that it is judged alike.
-        body = _to_json(event, ensure_ascii=False)
-        content = read_body(body, "event")
+        # In UTF-8 and not as ASCII, so that it is as long here as in a queue.
+        body = _NOT_FOR_SQS.sub(_escaped, _to_json(event))
+        content = _content(body, "event", mapping)
     except RecursionError:
         content = InvalidMessageError("event: nested too deeply")
-    except InvalidMessageError as error:
-        content = error
-    if _NOT_FOR_SQS.search(body):
-        body = _to_json(event, ensure_ascii=True)
     # EventBridge gives every event an id; a hand-made one may lack it. A FIFO queue drops a message whose id it has
     # seen, so no two different events may have the same substitute.
     return Message(id=_text(event.get("id")) or hashlib.sha256(body.encode()).hexdigest(), body=body, content=content)
 
 
-def _read_sqs_record(record: dict[str, Any]) -> Message:
+def _content(body: object, name: str, mapping: EventMapping | DeferralError | None) -> Content:
+    if isinstance(mapping, DeferralError):
+        return mapping
+    try:
+        return read_body(body, name, mapping)
+    except InvalidMessageError as error:
+        return error
+
+
+def _read_sqs_record(record: dict[str, Any], mapping: EventMapping | DeferralError | None) -> Message:
     body = record.get("body")
     queue_arn = _text(record.get("eventSourceARN"))
     attributes = record.get("attributes")
     if not isinstance(attributes, dict):
         attributes = {}
-    content: Completion | InvalidMessageError
-    try:
-        content = read_body(body)
-    except InvalidMessageError as error:
-        content = error
     return Message(
         id=record["messageId"],
         body=body if isinstance(body, str) else "",
-        content=content,
+        content=_content(body, "body", mapping),
         receive_count=_whole_number(attributes.get("ApproximateReceiveCount")) or 1,
         receipt_handle=_text(record.get("receiptHandle")),
         queue_arn=queue_arn,
+        sent=_whole_number(attributes.get("SentTimestamp")),
         first_received=_whole_number(attributes.get("ApproximateFirstReceiveTimestamp")),
         # A standard queue's messages may have a group too (fair queues), but no order.
         group=_text(attributes.get("MessageGroupId")) if (queue_arn or "").endswith(".fifo") else None,
     )
 
 
-def _to_json(event: dict[str, Any], *, ensure_ascii: bool) -> str:
+def _to_json(event: dict[str, Any]) -> str:
     try:
-        return json.dumps(event, separators=(",", ":"), allow_nan=False, ensure_ascii=ensure_ascii)
+        return json.dumps(event, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     except ValueError:
         # A number too large for a float (1e999), for which Python would write what is not JSON.
-        return json.dumps(_without_infinity(event), separators=(",", ":"), ensure_ascii=ensure_ascii)
+        return json.dumps(_without_infinity(event), separators=(",", ":"), ensure_ascii=False)
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return f"\\u{ord(character[0]):04x}"
 
 
 def _without_infinity(value: Any) -> Any:
@@ -144,26 +166,31 @@ def _without_infinity(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_body(body: object, name: str = "body") -> Completion:
+def read_body(
+    body: object, name: str = "body", mapping: EventMapping | None = None
+) -> Completion | Unresolved | Ignored:
     """Parse the completion in an SQS body: plain, in an EventBridge event, or either of them in an SNS notification.
 
     :param name: how an error refers to the body.
+    :param mapping: the configured mapping, which comes before the native form.
     :raises InvalidMessageError: names the field and what is allowed.
     """
     fields = _read_object(body, name)
     # An SNS notification without raw delivery: the message itself is a string in it.
     if fields.get("Type") == "Notification" and "TopicArn" in fields and "Message" in fields:
         fields = _read_object(fields["Message"], "Message")
+    if mapping is not None and (content := mapping.read(fields)) is not None:
+        return content
     if is_eventbridge_event(fields):
         return _from_envelope(fields)
-    return Completion.parse(fields)
+    return read_completion(fields)
 
 
-def _from_envelope(event: Mapping[str, object]) -> Completion:
+def _from_envelope(event: Mapping[str, object]) -> Completion | Unresolved:
     detail = event["detail"]
     if not isinstance(detail, dict):
         raise InvalidMessageError("detail: must be a JSON object")
-    return Completion.parse(detail, envelope_time=event.get("time"))
+    return read_completion(detail, envelope_time=event.get("time"))
 
 
 def _read_object(text: object, field: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import bootstrap, events, snapstart
 from .clock import Deadline, elapsed
-from .errors import EventNotRecordedError
-from .outcomes import Created, Deferred, Existing, Rejected
+from .errors import DeferralError, EventNotRecordedError
+from .outcomes import Created, Deferred, Existing, Ignored, Rejected
 from .queues import Postponed
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .bootstrap import Application
     from .clock import Instant
     from .events import Message
+    from .mapping import Mapping
     from .sync import Result
 
 T = TypeVar("T")
@@ -62,12 +63,12 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
     answer_by = _answer_deadline(application, seconds)
     unsettled = [record["messageId"] for record in event["Records"]]
     try:
-        messages = events.read_sqs_records(event)
+        messages = events.read_sqs_records(event, _mapping(application))
         results = application.sync.run(messages, _work_deadline(application, seconds, len(messages)))
         pairs = list(zip(messages, results, strict=True))
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, set())]
         for message, result in pairs:
-            application.telemetry.message(message, result)
+            application.telemetry.message(message, result, message.age(began))
         dead_lettered = _dispose(application, pairs, began, answer_by)
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, dead_lettered)]
         application.telemetry.end(results, reported=len(unsettled))
@@ -79,7 +80,7 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
 def _is_settled(message: Message, result: Result, dead_lettered: set[str]) -> bool:
     if isinstance(result.outcome, Rejected):
         return message.id in dead_lettered
-    return isinstance(result.outcome, (Created, Existing))
+    return isinstance(result.outcome, (Created, Existing, Ignored))
 
 
 def _dispose(
@@ -100,12 +101,27 @@ def _dispose(
         if isinstance(outcome, Rejected):
             rejected.append((message, outcome))
         elif isinstance(outcome, Deferred):
-            wait_seconds = application.backoff.seconds(message.receive_count, outcome.retry_after, passed)
-            postponed.append(Postponed(message, wait_seconds))
+            postponed.append(Postponed(message, _backoff(application, message, outcome, passed)))
     if not rejected and not postponed:
         return set()
     calls = [*application.queues.dead_letter(rejected), *application.queues.postpone(postponed)]
     return {identifier for sent in _in_time(application, calls, answer_by) for identifier in sent}
+
+
+def _backoff(application: Application, message: Message, outcome: Deferred, passed: float) -> int:
+    if outcome.reason == "unknown_user":
+        return application.backoff.for_unknown_person(message.age(application.clock.now()), passed)
+    return application.backoff.seconds(message.receive_count, outcome.retry_after, passed)
+
+
+def _mapping(application: Application) -> Mapping | DeferralError | None:
+    if application.config is None:
+        return None
+    try:
+        mapping = application.config.mapping()
+    except DeferralError as error:
+        return error
+    return mapping
 
 
 def _in_time(application: Application, calls: Sequence[Callable[[], T]], answer_by: Deadline) -> list[T]:
@@ -135,13 +151,13 @@ def _handle_event(application: Application, event: dict[str, Any], seconds: floa
 
 def _record_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
     answer_by = _answer_deadline(application, seconds)
-    message = events.read_eventbridge_event(event)
+    message = events.read_eventbridge_event(event, _mapping(application))
     [result] = results = application.sync.run([message], _work_deadline(application, seconds, 1))
     outcome = result.outcome
     if isinstance(outcome, Rejected):
         settled = any(_in_time(application, application.queues.dead_letter([(message, outcome)]), answer_by))
     elif isinstance(outcome, Deferred):
-        wait_seconds = application.backoff.seconds(1, outcome.retry_after)
+        wait_seconds = _backoff(application, message, outcome, 0.0)
         settled = any(_in_time(application, [partial(application.queues.requeue, message, wait_seconds)], answer_by))
     else:
         settled = True

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
-from .outcomes import Created, Deferred, Existing, Rejected
+from .completion import Completion
+from .outcomes import Created, Deferred, Existing, Ignored, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .completion import Completion
     from .events import Message
     from .sync import Result
 
@@ -28,17 +28,40 @@ METRICS: dict[str, str] = {
     "CompletionsExisting": "Count",
     "CompletionsRejected": "Count",
     "CompletionsDeferred": "Count",
+    "CompletionsIgnored": "Count",
     "TokenRequests": "Count",
     "SecretReads": "Count",
+    "UserLookups": "Count",
     "AuthFailures": "Count",
     "Throttles": "Count",
     "OutageProbes": "Count",
     "DeferredWithoutCall": "Count",
+    "UnknownUsers": "Count",
+    "UnknownContent": "Count",
+    "ConfigErrors": "Count",
     "ApiLatency": "Milliseconds",
 }
+# Emitted by every invocation, zeros too, so that an alarm can tell "nothing went wrong" from "nothing ran". The others
+# are emitted only when there is something to count, as CloudWatch charges for each metric that is in use.
+ALWAYS_EMITTED = frozenset(
+    {
+        "CompletionsCreated",
+        "CompletionsExisting",
+        "CompletionsRejected",
+        "CompletionsDeferred",
+        "TokenRequests",
+        "SecretReads",
+        "AuthFailures",
+        "Throttles",
+        "ConfigErrors",
+    }
+)
+# From this age on, a message that waits for an unknown person is counted.
+LONG_WAIT_SECONDS = 12 * 3600
 _METRIC_OF_OUTCOME = {
     Created: "CompletionsCreated",
     Existing: "CompletionsExisting",
+    Ignored: "CompletionsIgnored",
     Rejected: "CompletionsRejected",
     Deferred: "CompletionsDeferred",
 }
@@ -73,11 +96,18 @@ class Telemetry:
         with self._lock:
             self._latencies.append(milliseconds)
 
-    def message(self, message: Message, result: Result) -> None:
-        """Log the outcome of one message: allow-listed, bounded fields, and a reason in our own words."""
+    def message(self, message: Message, result: Result, age: float = 0.0) -> None:
+        """Log the outcome of one message: allow-listed, bounded fields, and a reason in our own words.
+
+        :param age: seconds since the message was sent.
+        """
         outcome = result.outcome
         self.count(_METRIC_OF_OUTCOME[type(outcome)])
-        completion: Completion | None = None if isinstance(message.content, Exception) else message.content
+        if outcome.reason == "unknown_content":
+            self.count("UnknownContent")
+        if outcome.reason == "unknown_user" and age >= LONG_WAIT_SECONDS:
+            self.count("UnknownUsers")
+        completion = message.content if isinstance(message.content, Completion) else result.completion
         fields: dict[str, Any] = {
             "message_id": message.id[:128],
             "outcome": outcome.name,
@@ -129,13 +159,12 @@ class Telemetry:
         for value in latencies:
             self._metrics.add_metric(name="ApiLatency", unit=METRICS["ApiLatency"], value=round(value, 1))
         for name, unit in METRICS.items():
-            if name != "ApiLatency":
-                # Zeros too, so that an alarm can tell "nothing went wrong" from "nothing ran".
+            if name in ALWAYS_EMITTED or counts[name]:
                 self._metrics.add_metric(name=name, unit=unit, value=counts[name])
         self._metrics.flush_metrics()
 
 
-_OUTCOME_NAMES = (Created.name, Existing.name, Rejected.name, Deferred.name)
+_OUTCOME_NAMES = (Created.name, Existing.name, Ignored.name, Rejected.name, Deferred.name)
 
 
 def _ascii_json(record: dict[str, Any]) -> str:

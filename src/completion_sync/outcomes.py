@@ -30,6 +30,16 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """The mapping says that the message is no completion: it is deleted."""
+
+    name: ClassVar[str] = "ignored"
+    reason: ClassVar[None] = None
+    status: ClassVar[None] = None
+    statement_id: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """The message can never be recorded as it is: it belongs in the dead-letter queue, with the reason."""
 
@@ -52,4 +62,4 @@ class Deferred:
     statement_id: ClassVar[None] = None
 
 
-Outcome = Created | Existing | Rejected | Deferred
+Outcome = Created | Existing | Ignored | Rejected | Deferred

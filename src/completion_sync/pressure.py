@@ -5,10 +5,11 @@ execution environment share it, and it is remembered from one invocation to the 
 rules are worth, decision 10 why they are as they are.
 
 - **Throttling.** A 429 pauses all calls, for ``Retry-After`` or for a growing time. The first one also sets a pace in
-  calls a second, which later ones lower and every answer raises a little.
-- **Outage.** When three different subjects in a row have failed twice each, and Thrive has answered nothing in the
-  meantime, the environment is in outage: nothing is sent but a probe now and then. A single subject that always fails
-  does not cause one, and a failed probe is followed by one with a second subject, so that nothing waits for a sick one.
+  calls a second, which every later pause lowers and every answer raises a little.
+- **Outage.** When two attempts in a row of each of three different subjects have failed, in one invocation or in
+  several, and Thrive has answered nothing in the meantime, the environment is in outage: nothing is sent but a probe
+  now and then. A single subject that always fails does not cause one, and a failed probe is followed by one with a
+  second subject, so that nothing waits for a sick one.
 
 A subject is what a call is about: a completion, a reference, a tenant's credentials.
 """
@@ -18,7 +19,6 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .clock import Clock, Deadline, Instant, elapsed, is_within
@@ -31,37 +31,19 @@ if TYPE_CHECKING:
 MAX_WAIT_SECONDS = 2.0
 # Less than this is not worth an attempt: it would time out, with the request perhaps received.
 MIN_ATTEMPT_SECONDS = 0.2
+# Rounding may leave a rest of a wait that is too small to move a clock, over and over.
+_SHORTEST_SLEEP_SECONDS = 0.001
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 60.0
-# What a pause multiplies the pace by, and what a second one multiplies it by if there was no answer in between. Each
-# answer adds FASTER to it. All of them, and the slowest pace, in calls a second.
-SLOWER, MUCH_SLOWER, FASTER, SLOWEST = 0.8, 0.5, 0.05, 0.5
-QUIET_SECONDS = 5.0
-# The first pace follows from the answers of the last RATE_SECONDS. Pauses within LOWER_SECONDS lower it once only: they
-# have one cause. Slots of the last CREDIT_SECONDS that nobody took, as between two batches, may be taken later. A pace
-# that has held nothing back for PACE_SECONDS is dropped.
-RATE_SECONDS, LOWER_SECONDS, CREDIT_SECONDS, PACE_SECONDS = 5.0, 1.0, 0.5, 10.0
+# Factor of the pace at each pause, what each answer adds to it in calls a second, and the slowest pace.
+SLOWER, FASTER, SLOWEST = 0.8, 0.03, 0.5
+# A pace that has held nothing back for this long is dropped.
+PACE_SECONDS = 10.0
 
 SUBJECTS_OF_AN_OUTAGE = 3
 FIRST_PROBE_SECONDS, LONGEST_PROBE_SECONDS = 1.0, 10.0
-# How many failed subjects are remembered, so that others are preferred for probes.
+# How many subjects with failed attempts are remembered.
 _MAX_REMEMBERED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An attempt that may be sent now. ``answers`` is how many answers had arrived before it."""
-
-    began: Instant
-    answers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing may be sent for some seconds. ``has_slot``: after that there is a slot of the pace."""
-
-    seconds: float
-    has_slot: bool
 
 
 class Pressure:
@@ -99,7 +81,6 @@ class Pressure:
         """Forget everything."""
         self._throttle = Throttle(self._uniform)
         self._outage = Outage(self._subjects)
-        self._answers = 0
         self._is_paused = False
 
     @property
@@ -116,60 +97,52 @@ class Pressure:
         """Return whether a call would now be held back or have to wait for the end of a pause."""
         return self.is_out or self.pause() > 0
 
-    def admit(self, deadline: Deadline, *, probing: bool = False) -> Attempt:
-        """Wait for the pause and for the pace; return the attempt to be sent now.
+    def admit(self, deadline: Deadline, *, probing: bool = False) -> Instant:
+        """Wait for the pause and for the pace; return when the wait was over, for :meth:`throttled`.
 
         :raises HeldError: ``unavailable``: there is an outage, and this is no probe; ``rate_limited``: the wait is too
             long.
         """
         has_slot = False
-        while isinstance(step := self.try_admit(deadline.remaining(), has_slot=has_slot, probing=probing), Wait):
-            self._clock.sleep(step.seconds)
-            has_slot = step.has_slot
-        return step
-
-    def try_admit(self, remaining: float, *, has_slot: bool = False, probing: bool = False) -> Attempt | Wait:
-        """Return the attempt to be sent now, or how long to wait before asking again: :meth:`admit` without waiting.
-
-        :param remaining: the seconds until the deadline.
-        :param has_slot: the last answer was a :class:`Wait` that says so.
-        :raises HeldError: as :meth:`admit`.
-        """
-        remaining -= MIN_ATTEMPT_SECONDS
-        with self._lock:
-            now = self._clock.now()
-            self._raise_if_out(probing=probing)
-            pause = self._paused_for(now)
-            if pause > 0:
-                wait: float | None = pause if pause <= min(MAX_WAIT_SECONDS, remaining) else None
-            else:
-                wait = 0.0 if has_slot else self._throttle.take_slot(now, remaining)
-            attempt = Attempt(now, self._answers)
-        if wait is None:
-            raise HeldError("rate_limited", "held back: Thrive limits the rate of calls", retry_after=pause or None)
-        if wait > 0:
-            return Wait(wait, has_slot=pause == 0)
+        while True:
+            with self._lock:
+                now = self._clock.now()
+                self._raise_if_out(probing=probing)
+                pause = self._paused_for(now)
+                left = deadline.remaining() - MIN_ATTEMPT_SECONDS
+                wait: float | None
+                if pause > 0:
+                    wait = pause if pause <= min(MAX_WAIT_SECONDS, left) else None
+                elif has_slot:
+                    wait = 0.0
+                else:
+                    wait = self._throttle.take_slot(now, left)
+            if wait is None:
+                raise HeldError("rate_limited", "held back: Thrive limits the rate of calls", retry_after=pause or None)
+            if wait == 0:
+                break
+            self._clock.sleep(max(wait, _SHORTEST_SLEEP_SECONDS))
+            # A pause that began meanwhile voids the slot.
+            has_slot = pause == 0
         self._announce_resumption()
         if probing:
             self._count("OutageProbes")
-        return attempt
+        return now
 
     def answered(self) -> None:
         """Take note of an answer other than 429: it ends an outage."""
         with self._lock:
             now = self._clock.now()
-            self._answers += 1
             self._throttle.answered(now)
             outage = self._end_outage(now)
         self._announce_end(outage)
 
-    def throttled(self, attempt: Attempt, retry_after: float | None) -> float:
-        """Take note of a 429; return the seconds until calls may go on."""
+    def throttled(self, sent: Instant, retry_after: float | None) -> float:
+        """Take note of a 429 to a call of ``sent``; return the seconds until calls may go on."""
         with self._lock:
             now = self._clock.now()
-            self._answers += 1
             outage = self._end_outage(now)
-            is_new = self._throttle.throttled(attempt.began, retry_after, now)
+            is_new = self._throttle.throttled(sent, retry_after, now)
             pause = self._throttle.paused_for(now)
             self._is_paused = self._is_paused or is_new
         self._announce_end(outage)
@@ -177,14 +150,9 @@ class Pressure:
             self._announce(f"{self._what}: paused for {pause:.1f} s, as Thrive answered 429")
         return pause
 
-    def failed(self, subject: Hashable, first: Attempt | None = None) -> None:
-        """Take note that a subject has failed twice in a row, or that there is no need for a second attempt.
-
-        :param first: the first of the two attempts; it does not count if Thrive has answered anything since.
-        """
+    def failed(self, subject: Hashable) -> None:
+        """Take note of an attempt without an answer. Two in a row make the subject one that has failed."""
         with self._lock:
-            if first is not None and first.answers != self._answers:
-                return
             has_begun = self._outage.failed(subject, self._clock.now())
         if has_begun:
             self._announce(f"{self._what}: an outage of Thrive has begun; probing until it answers")
@@ -195,7 +163,7 @@ class Pressure:
             return self._outage.is_probe_due(subject, self._clock.now())
 
     def has_failed(self, subject: Hashable) -> bool:
-        """Return whether this subject has failed since Thrive last answered."""
+        """Return whether an attempt with this subject has failed since Thrive last answered."""
         with self._lock:
             return self._outage.has_failed(subject)
 
@@ -238,10 +206,8 @@ class Throttle:
         self._pause_seconds = 0.0
         self._pauses_in_a_row = 0
         self._pace: float | None = None
-        # In monotonic time. None: the next slot is whenever it is asked for.
-        self._next_slot: float | None = None
+        self._next_slot = 0.0
         self._held_back: Instant | None = None
-        self._lowered: Instant | None = None
 
     def paused_for(self, now: Instant) -> float:
         """Return the seconds until calls may go on; 0.0 if they may now."""
@@ -251,15 +217,14 @@ class Throttle:
 
     def take_slot(self, now: Instant, longest: float) -> float | None:
         """Return the seconds until the next slot of the pace, and take it; None if that is longer than ``longest``."""
-        if self._pace is not None and not self._is_pace_of_use(now):
-            self._pace = None
         if self._pace is None:
             return 0.0
-        slot = now.monotonic if self._next_slot is None else max(now.monotonic - CREDIT_SECONDS, self._next_slot)
-        wait = max(0.0, slot - now.monotonic)
+        slot = max(now.monotonic, self._next_slot)
+        wait = slot - now.monotonic
         if wait > 0:
             self._held_back = now
-        if wait > longest:
+        # A slot that is free now is given in any case: without the time for an attempt, the caller is out of time.
+        if wait > max(longest, 0.0):
             return None
         self._next_slot = slot + 1 / self._pace
         return wait
@@ -271,77 +236,55 @@ class Throttle:
         if not self.paused_for(now):
             self._pauses_in_a_row = 0
         if self._pace is not None:
-            quiet = 0.0 if self._lowered is None else elapsed(self._lowered, now)
-            self._pace += FASTER * max(1.0, quiet / QUIET_SECONDS)
+            self._pace += FASTER
+            if self._held_back is None or not is_within(PACE_SECONDS, self._held_back, now):
+                self._pace = None
 
     def throttled(self, sent: Instant, retry_after: float | None, now: Instant) -> bool:
         """Take note of a 429 to a request of ``sent``; return whether it begins a pause.
 
         It belongs to the last pause if the request was sent before that began: many at once count as one.
         """
-        if self._pause_began is not None and sent.monotonic < self._pause_began.monotonic:
+        if self._pause_began is not None and sent.monotonic <= self._pause_began.monotonic:
             if retry_after is not None:
                 self._pause_seconds = max(self._pause_seconds, elapsed(self._pause_began, now) + retry_after)
             return False
         longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self._pauses_in_a_row, 30))
-        # The growing wait applies also with Retry-After, in case that is too short each time. Nothing shortens a pause.
-        wait = self._uniform(longest / 2, longest)
-        self._pause_seconds = max(wait, retry_after or 0.0, self.paused_for(now))
+        # Also with Retry-After, in case it is too short each time.
+        self._pause_seconds = max(self._uniform(longest / 2, longest), retry_after or 0.0)
         self._pause_began = now
         self._pauses_in_a_row += 1
-        self._lower_pace(now)
-        # Not the end of the pause: it may pass while the environment is frozen, and monotonic time with it.
-        self._next_slot = None
+        self._forget_answers(now)
+        pace = float(len(self._recent_answers)) if self._pace is None else self._pace
+        self._pace = max(SLOWEST, pace * SLOWER)
+        # Slots taken before the pause are void. The pause itself passes in a freeze too, as both clocks judge it.
+        self._next_slot = now.monotonic
+        self._held_back = now
         return True
 
-    def _lower_pace(self, now: Instant) -> None:
-        if self._pace is None:
-            pace = SLOWER * self._recent_rate(now)
-        elif self._pauses_in_a_row > 1:
-            pace = MUCH_SLOWER * self._pace
-        elif self._lowered is None or not is_within(LOWER_SECONDS, self._lowered, now):
-            pace = SLOWER * self._pace
-        else:
-            return
-        self._pace, self._lowered = max(SLOWEST, pace), now
-
-    def _is_pace_of_use(self, now: Instant) -> bool:
-        paused = self._pause_began
-        if paused is not None and is_within(self._pause_seconds + PACE_SECONDS, paused, now):
-            return True
-        return self._held_back is not None and is_within(PACE_SECONDS, self._held_back, now)
-
-    def _recent_rate(self, now: Instant) -> float:
-        """Return the answers a second: in the last one, or over some, as a single one may be quiet by chance."""
-        self._forget_answers(now)
-        last_second = sum(at >= now.monotonic - 1 for at in self._recent_answers)
-        return max(last_second, len(self._recent_answers) / RATE_SECONDS)
-
     def _forget_answers(self, now: Instant) -> None:
-        while self._recent_answers and self._recent_answers[0] < now.monotonic - RATE_SECONDS:
+        while self._recent_answers and self._recent_answers[0] < now.monotonic - 1:
             self._recent_answers.popleft()
 
 
 class Outage:
-    """Whether there is an outage, and when it is probed next. :class:`Pressure` holds the lock.
-
-    A probe that fails after its interval may be followed at once by a second one with another subject. If both had
-    failed before, they may be sick, and have shown nothing new: then a third one may follow that has not.
-    """
+    """Whether there is an outage, and when it is probed next. :class:`Pressure` holds the lock."""
 
     def __init__(self, subjects: int) -> None:
         self._subjects = subjects
-        # Keys only; a dict keeps their order.
-        self._failed: dict[Hashable, None] = {}
+        # Since the last answer: the subjects with a failed attempt, and those with two.
+        self._tried: set[Hashable] = set()
+        self._failed: set[Hashable] = set()
         self.began: Instant | None = None
         self._probe_ended: Instant | None = None
         self._interval = FIRST_PROBE_SECONDS
-        # The subjects of the probes since the interval was last over, and whether one of them had not failed before.
-        self._round: list[Hashable] = []
-        self._is_round_new = False
+        # What the first probe of a pair was about, until the second one has been sent.
+        self._first: Hashable | None = None
 
     def failed(self, subject: Hashable, now: Instant) -> bool:
-        """Take note that a subject has failed twice in a row; return whether that begins an outage."""
+        """Take note of a failed attempt; return whether that begins an outage."""
+        if subject in self._tried:
+            self._failed.add(subject)
         self._remember(subject)
         if self.began is not None or len(self._failed) < self._subjects:
             return False
@@ -351,34 +294,30 @@ class Outage:
 
     def answered(self) -> None:
         """Take note of an answer: there is no outage, or no longer."""
-        self.began = self._probe_ended = None
-        self._round = []
+        self.began = self._probe_ended = self._first = None
+        self._tried.clear()
         self._failed.clear()
 
     def is_probe_due(self, subject: Hashable, now: Instant) -> bool:
         """Return whether a probe with this subject may be sent now."""
-        is_early = self._probe_ended is not None and is_within(self._interval, self._probe_ended, now)
-        return not is_early or self._may_follow(subject)
+        if self._first is not None and subject != self._first:
+            return True
+        return self._probe_ended is None or not is_within(self._interval, self._probe_ended, now)
 
     def has_failed(self, subject: Hashable) -> bool:
-        """Return whether this subject has failed since Thrive last answered."""
-        return subject in self._failed
+        """Return whether an attempt with this subject has failed since Thrive last answered."""
+        return subject in self._tried
 
     def probe_failed(self, subject: Hashable, now: Instant) -> None:
-        """Take note that a probe with this subject has failed."""
-        if not self._may_follow(subject):
-            self._round, self._is_round_new = [], False
-            self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
-        self._round.append(subject)
-        self._is_round_new = self._is_round_new or not self.has_failed(subject)
-        self._probe_ended = now
+        """Take note of a failed probe: another subject may follow at once, the next one or pair only after a while."""
         self._remember(subject)
-
-    def _may_follow(self, subject: Hashable) -> bool:
-        if len(self._round) == 1:
-            return subject not in self._round
-        return len(self._round) == 2 and not self._is_round_new and not self.has_failed(subject)
+        self._probe_ended = now
+        if self._first is not None and subject != self._first:
+            self._first = None
+        else:
+            self._first = subject
+            self._interval = min(self._interval * 2, LONGEST_PROBE_SECONDS)
 
     def _remember(self, subject: Hashable) -> None:
-        if len(self._failed) < _MAX_REMEMBERED:
-            self._failed[subject] = None
+        if len(self._tried) < _MAX_REMEMBERED:
+            self._tried.add(subject)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote_plus, unquote, unquote_plus
 
 from .credentials import basic_header
 
@@ -24,33 +24,26 @@ _NOT_PRINTABLE = re.compile(
 
 
 class Redactor:
-    """Finds one tenant's credentials in text, however they are encoded."""
+    """Finds what one request was authorized with in text, however it is encoded."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        plain = (credentials.tenant_id, credentials.client_id, credentials.client_secret)
+    def __init__(self, credentials: Credentials, authorization: str) -> None:
+        """:param authorization: the Authorization header of the request that the text answers."""
+        tenant_id, client_id, secret = credentials.tenant_id, credentials.client_id, credentials.client_secret
         headers = (
-            basic_header(credentials.tenant_id, credentials.client_secret),
-            basic_header(credentials.client_id, credentials.client_secret),
-            basic_header(quote_plus(credentials.client_id), quote_plus(credentials.client_secret)),
+            basic_header(tenant_id, secret),
+            basic_header(client_id, secret),
+            basic_header(quote_plus(client_id), quote_plus(secret)),
         )
-        spellings = {
-            *plain,
-            *(quote(value, safe="") for value in plain),
-            *(quote_plus(value) for value in plain),
-            *(header.partition(" ")[2].rstrip("=") for header in headers),
-        }
-        self._spellings = tuple(spelling for spelling in spellings if len(spelling) >= _MIN_SOUGHT_LENGTH)
+        values = {tenant_id, client_id, secret, *(_parameter(header).rstrip("=") for header in headers)}
+        self._sought = {value for value in values if len(value) >= _MIN_SOUGHT_LENGTH} | {_parameter(authorization)}
 
-    def printable_id(self, value: object, authorization: str) -> str | None:
-        """Return an id that may be logged, or None if it is not a plain id or quotes a credential or an address.
-
-        :param authorization: the Authorization header of the request that it answers.
-        """
+    def printable_id(self, value: object) -> str | None:
+        """Return an id that may be logged, or None if it is not a plain id or quotes a credential or an address."""
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH or _NOT_PRINTABLE.search(value):
             return None
-        return None if "@" in value or self._quotes_credentials(value, authorization) else value
+        return None if _holds_address(value) or self._quotes_credentials(value) else value
 
-    def one_line(self, value: object, authorization: str) -> str:
+    def one_line(self, value: object) -> str:
         """Return a text for people as one short line, with e-mail addresses replaced.
 
         The line is empty if the text quotes a credential, or is not a text.
@@ -58,10 +51,20 @@ class Redactor:
         if not isinstance(value, str):
             return ""
         words = _NOT_PRINTABLE.sub(" ", value).split()
-        if any(self._quotes_credentials(text, authorization) for text in (value, " ".join(words))):
+        if self._quotes_credentials(value) or self._quotes_credentials(" ".join(words)):
             return ""
-        return " ".join("[e-mail]" if "@" in word or "%40" in word else word for word in words)[:MAX_TEXT_LENGTH]
+        return " ".join("[e-mail]" if _holds_address(word) else word for word in words)[:MAX_TEXT_LENGTH]
 
-    def _quotes_credentials(self, text: str, authorization: str) -> bool:
-        token = authorization.partition(" ")[2]
-        return token in text or token in unquote(text) or any(spelling in text for spelling in self._spellings)
+    def _quotes_credentials(self, text: str) -> bool:
+        # As it is, percent-encoded as in a path, and form-encoded.
+        readings = (text, unquote(text), unquote_plus(text))
+        return any(value in reading for value in self._sought for reading in readings)
+
+
+def _parameter(header: str) -> str:
+    """Return what follows the scheme in an Authorization header."""
+    return header.partition(" ")[2]
+
+
+def _holds_address(text: str) -> bool:
+    return "@" in text or "%40" in text

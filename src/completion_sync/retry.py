@@ -9,14 +9,14 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import HeldError, TemporaryError
+from .errors import HeldError, OutOfTimeError, TemporaryError
 from .pressure import MAX_WAIT_SECONDS, MIN_ATTEMPT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from .clock import Clock, Deadline, Instant
-    from .pressure import Attempt, Pressure
+    from .pressure import Pressure
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ MAX_ATTEMPTS = 3
 _FIRST_WAIT_SECONDS = 0.2
 # The longest that a server may send us away, whatever it says.
 MAX_RETRY_AFTER_SECONDS = 3600.0
+SHORTEST_PERSON_WAIT_SECONDS, LONGEST_PERSON_WAIT_SECONDS = 300.0, 21_600.0
 # SQS allows twelve hours of invisibility in total, counted from the receive.
 MAX_VISIBILITY_SECONDS = 43_200
 # A record may have waited in Lambda's batching window, at most five minutes, before the function saw it.
@@ -59,11 +60,10 @@ class RetryPolicy:
         :raises TemporaryError: the last one raised by ``operation``. Any other error passes at once.
         """
         failure: TemporaryError | None = None
-        previous: Attempt | None = None
         attempts = 0
         while True:
             try:
-                attempt = pressure.admit(deadline, probing=probing)
+                sent = pressure.admit(deadline, probing=probing)
             except HeldError as held:
                 if failure is None:
                     raise
@@ -76,22 +76,40 @@ class RetryPolicy:
             attempts += 1
             if failure.reason == "rate_limited":
                 # The pause itself is waited for before the next attempt is admitted.
-                failure.retry_after = _longer(failure.retry_after, pressure.throttled(attempt, failure.retry_after))
-                previous, wait = None, 0.0
+                failure.retry_after = _longer(failure.retry_after, pressure.throttled(sent, failure.retry_after))
+                wait = 0.0
             else:
                 if probing:
                     pressure.probe_failed(subject)
-                elif previous is not None:
-                    pressure.failed(subject, previous)
-                previous, wait = attempt, self._wait(attempts, failure.retry_after)
+                else:
+                    pressure.failed(subject)
+                wait = self._wait(attempts, failure.retry_after)
             is_last = probing or attempts == MAX_ATTEMPTS or pressure.is_out
             if is_last or wait > MAX_WAIT_SECONDS or wait + MIN_ATTEMPT_SECONDS > deadline.remaining():
                 raise failure
-            self._clock.sleep(wait)
+            if wait > 0:
+                self._clock.sleep(wait)
 
     def _wait(self, attempts: int, retry_after: float | None) -> float:
         longest = _FIRST_WAIT_SECONDS * 2.0 ** (attempts - 1)
         return max(self._uniform(longest / 2, longest), retry_after or 0.0)
+
+
+def attempt_within(deadline: Deadline, timeout: float, send: Callable[[float], T]) -> T:
+    """Call ``send`` with the seconds that one attempt may take: ``timeout``, or what is left until the deadline.
+
+    :raises OutOfTimeError: too little time is left for an attempt, or the deadline came before the answer. Unlike a
+        :class:`TemporaryError`, which passes, neither says anything about the server.
+    """
+    remaining = deadline.remaining()
+    if remaining < MIN_ATTEMPT_SECONDS:
+        raise OutOfTimeError
+    try:
+        return send(min(timeout, remaining))
+    except TemporaryError:
+        if remaining < timeout and deadline.remaining() < MIN_ATTEMPT_SECONDS:
+            raise OutOfTimeError("the function's deadline came before the answer") from None
+        raise
 
 
 class Backoff:
@@ -102,6 +120,14 @@ class Backoff:
         self._cap = cap
         self._uniform = uniform
 
+    def for_unknown_person(self, age: float, passed: float = 0.0) -> int:
+        """Return whole seconds for a message of this age that waits for a person to be created in Thrive.
+
+        Between half and the whole of the age, within bounds: three days cost about twenty receives.
+        """
+        whole = min(LONGEST_PERSON_WAIT_SECONDS, max(SHORTEST_PERSON_WAIT_SECONDS, age))
+        return _allowed(self._uniform(whole / 2, whole), passed)
+
     def seconds(self, receive_count: int, retry_after: float | None = None, passed: float = 0.0) -> int:
         """Return whole seconds; a longer ``retry_after`` wins.
 
@@ -109,9 +135,12 @@ class Backoff:
         """
         # 2^30 seconds are 34 years: beyond that, the power itself would overflow before the cap is applied.
         whole = min(self._cap, self._base * 2 ** min(max(receive_count, 1) - 1, 30))
-        wait = max(self._uniform(whole / 2, whole), retry_after or 0.0)
-        allowed = MAX_VISIBILITY_SECONDS - _MAX_BATCHING_WINDOW_SECONDS - math.ceil(passed)
-        return max(0, min(math.ceil(wait), allowed))
+        return _allowed(max(self._uniform(whole / 2, whole), retry_after or 0.0), passed)
+
+
+def _allowed(wait: float, passed: float) -> int:
+    allowed = MAX_VISIBILITY_SECONDS - _MAX_BATCHING_WINDOW_SECONDS - math.ceil(passed)
+    return max(0, min(math.ceil(wait), allowed))
 
 
 def parse_retry_after(value: str | None, now: Instant) -> float | None:

@@ -34,6 +34,8 @@ ENVIRONMENTS: dict[str, Hosts] = {
 WEBHOOK_SCOPE = "api/webhooks"
 
 _NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+# Bucket names: 3 to 63 lower-case letters, digits, dots and hyphens ("Bucket naming rules" in Amazon S3's user guide).
+_S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([!-~]{1,900}/)?")
 # RFC 6749, section 3.3: scope-token.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
@@ -62,10 +64,21 @@ class Settings:
     service: str
     metrics_namespace: str
     log_level: str
+    read_scope: str = "api/read"
+    user_cache_seconds: float = 3600
+    user_wait_hours: float = 72
+    config_uri: str | None = None
+    config_max_age_seconds: float = 300
+
+    @property
+    def one_scope_suffices(self) -> bool:
+        """Whether a token with the scope for completions may look people up too."""
+        granted = self.scope.split()
+        return "api/all" in granted or self.scope == self.read_scope or self.read_scope in granted
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read and validate every variable. An empty one counts as absent, except for ``THRIVE_SCOPE``.
+        """Read and validate every variable. An empty one counts as absent, except for the scopes.
 
         :raises SettingError: names the variable and what is allowed.
         """
@@ -74,7 +87,7 @@ class Settings:
             secret_id=_required(env, "THRIVE_SECRET_ID", "must be the name or the ARN of the secret"),
             public_api=hosts.public_api,
             user_api=hosts.user_api,
-            scope=_scope(env),
+            scope=_scope(env, "THRIVE_SCOPE", "api/write"),
             dead_letter_queue_url=_queue_url(env, "DEAD_LETTER_QUEUE_URL"),
             retry_queue_url=_queue_url(env, "RETRY_QUEUE_URL"),
             max_concurrency=int(_number(env, "MAX_CONCURRENCY", 10, 1, 200, whole=True)),
@@ -85,6 +98,11 @@ class Settings:
             service=_optional(env, "POWERTOOLS_SERVICE_NAME") or "thrive-completion-sync",
             metrics_namespace=_optional(env, "POWERTOOLS_METRICS_NAMESPACE") or "ThriveCompletionSync",
             log_level=_log_level(env),
+            read_scope=_scope(env, "THRIVE_READ_SCOPE", "api/read"),
+            user_cache_seconds=_number(env, "USER_CACHE_SECONDS", 3600, 0, 86_400),
+            user_wait_hours=_number(env, "USER_WAIT_HOURS", 72, 0, 168),
+            config_uri=_config_uri(env),
+            config_max_age_seconds=_number(env, "CONFIG_MAX_AGE_SECONDS", 300, 0, 86_400),
         )
 
 
@@ -111,13 +129,20 @@ def _number(
     raise SettingError(variable, f"must be {kind} from {least:g} to {most:g}")
 
 
-def _scope(env: Mapping[str, str]) -> str:
-    scope = env.get("THRIVE_SCOPE")
-    if scope is None:
-        return "api/write"
+def _scope(env: Mapping[str, str], variable: str, default: str) -> str:
+    scope = env.get(variable, default)
     if scope == "" or _SCOPE.fullmatch(scope):
         return scope
-    raise SettingError("THRIVE_SCOPE", "must be scopes separated by single spaces, such as api/write, or empty")
+    raise SettingError(variable, f"must be scopes separated by single spaces, such as {default}, or empty")
+
+
+def _config_uri(env: Mapping[str, str]) -> str | None:
+    uri = _optional(env, "CONFIG_URI")
+    if uri is None:
+        return None
+    if not _S3_URI.fullmatch(uri if uri.endswith("/") else f"{uri}/"):
+        raise SettingError("CONFIG_URI", "must be s3://bucket/ or s3://bucket/prefix/")
+    return uri if uri.endswith("/") else f"{uri}/"
 
 
 def _log_level(env: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from .clock import Clock, Deadline, elapsed
+from .completion import Completion, Unresolved
 from .errors import (
     AccessError,
     CallError,
@@ -21,17 +22,22 @@ from .errors import (
     InvalidMessageError,
     OutOfTimeError,
     RefusedError,
+    UnknownContentError,
+    UnknownUserError,
 )
-from .outcomes import Created, Deferred, Existing, Outcome, Rejected
+from .outcomes import Created, Deferred, Existing, Ignored, Outcome, Rejected
 from .pressure import MIN_ATTEMPT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from .completion import Completion
     from .events import Message
     from .pressure import Pressure
+    from .resolution import Resolver
     from .retry import RetryPolicy
+
+# Thrive's refusals of a completion that may be about its user id.
+_ABOUT_THE_USER = frozenset({404, 422})
 
 
 class Recorder(Protocol):
@@ -44,24 +50,35 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of one message, after how many attempts (0: none was made), in how many milliseconds."""
+    """The outcome of one message, after how many attempts (0: none was made), in how many milliseconds.
+
+    ``completion`` is what it holds in Thrive's ids, as far as that is known.
+    """
 
     outcome: Outcome
     attempts: int = 0
     duration_ms: float = 0.0
+    completion: Completion | None = None
+    # No call was made, because of a pause, an outage, or a message before it in its group that was held for these.
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
     """Messages that go one after the other: a FIFO group, or identical completions.
 
-    ``key`` is what they have in common; the items are indices of messages with what they hold.
+    ``key`` is what they have in common; ``items`` are indices of messages with what they hold.
     """
 
     key: Hashable
-    items: list[tuple[int, Completion]]
+    items: list[tuple[int, Completion | Unresolved]]
     is_group: bool
     receive_count: int
+
+    @property
+    def head(self) -> Completion | Unresolved:
+        """What the first message holds."""
+        return self.items[0][1]
 
 
 class CompletionSync:
@@ -70,8 +87,11 @@ class CompletionSync:
     def __init__(
         self,
         recorder: Recorder,
+        resolver: Resolver,
         retry: RetryPolicy,
-        pressure: Pressure,
+        completions: Pressure,
+        lookups: Pressure,
+        user_wait_seconds: float,
         executor: Callable[[], Executor],
         clock: Clock,
         count: Callable[[str], None],
@@ -79,13 +99,18 @@ class CompletionSync:
     ) -> None:
         """Create the engine.
 
+        :param completions, lookups: the pressure of each kind of call.
+        :param user_wait_seconds: the age from which a message for an unknown person is rejected.
         :param executor: returns the thread pool; its size bounds the requests in flight.
         :param count: called with ``DeferredWithoutCall``.
         :param unexpected: called with an error that is none of ours: a defect of this package.
         """
         self.recorder = recorder
+        self.resolver = resolver
         self.retry = retry
-        self.pressure = pressure
+        self.completions = completions
+        self.lookups = lookups
+        self.user_wait_seconds = user_wait_seconds
         self.clock = clock
         self.count = count
         self.unexpected = unexpected
@@ -104,8 +129,11 @@ class CompletionSync:
         executor = self._executor()
         futures: list[Future[None]] = []
         try:
-            if self.pressure.is_out:
+            if self.completions.is_out:
                 futures.append(executor.submit(batch.probe))
+                wait(futures, timeout=deadline.remaining())
+            if self.lookups.is_out and not self.completions.is_out:
+                futures.append(executor.submit(batch.probe_lookups))
                 wait(futures, timeout=deadline.remaining())
             futures.extend(executor.submit(batch.work, lane) for lane in batch.lanes)
             wait(futures, timeout=deadline.remaining())
@@ -114,112 +142,39 @@ class CompletionSync:
             batch.close()
             for future in futures:
                 future.cancel()
-        return batch.results()
+        results = batch.results()
+        for result in results:
+            if result.is_held:
+                self.count("DeferredWithoutCall")
+        return results
 
 
-class _Batch:
-    """One batch in progress: what its threads share."""
+class _Access:
+    """Whether one kind of call is still possible in a batch."""
 
-    def __init__(self, engine: CompletionSync, messages: Sequence[Message], deadline: Deadline) -> None:
-        self._engine = engine
-        self._messages = messages
-        self._deadline = deadline
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._results: dict[int, Result] = {}
-        self._sent: dict[Completion, Future[Result]] = {}
-        self._halted: AccessError | None = None
         self._forbidden = 0
         self._has_settled = False
-        self._closed = False
-        self.lanes = _lanes(messages)
+        self._halted: AccessError | None = None
 
-    def probe(self) -> None:
-        """Probe the outage with the first message of one lane, and of another one if that gets no answer."""
-        pressure = self._engine.pressure
-        waiting = list(self.lanes)
-        for _ in range(2):
-            due = [lane for lane in waiting if pressure.is_probe_due(lane.key)]
-            if not due or not pressure.is_out or self._halted is not None:
-                return
-            lane = min(due, key=lambda lane: (pressure.has_failed(lane.key), lane.receive_count))
-            waiting.remove(lane)
-            self._process(lane, lane.items[:1], probing=True)
+    def check(self) -> None:
+        """Raise the :class:`AccessError` that makes these calls impossible, if there is one."""
+        if self._halted is not None:
+            raise self._halted.copy()
 
-    def work(self, lane: Lane) -> None:
-        """Process one lane in order."""
-        self._process(lane, lane.items, probing=False)
+    @property
+    def is_halted(self) -> bool:
+        return self._halted is not None
 
-    def close(self) -> None:
-        """End the batch: what a thread finds out from now on comes too late for the answer."""
-        with self._lock:
-            self._closed = True
+    def settled(self) -> None:
+        """Take note that Thrive has decided about a message."""
+        self._has_settled = True
 
-    def results(self) -> list[Result]:
-        """Return a result for each message of a closed batch."""
-        return [self._result(index, message) for index, message in enumerate(self._messages)]
-
-    def _result(self, index: int, message: Message) -> Result:
-        if isinstance(message.content, InvalidMessageError):
-            return Result(outcome_of(message.content))
-        # No result: its thread hangs, or never began.
-        return self._results.get(index) or Result(outcome_of(OutOfTimeError()))
-
-    def _process(self, lane: Lane, items: Sequence[tuple[int, Completion]], *, probing: bool) -> None:
-        held: Deferred | None = None
-        for index, completion in items:
-            result = self._results.get(index)  # a probe's
-            if result is None:
-                result = Result(held) if held else self._record(completion, lane, probing=probing)
-                with self._lock:
-                    if self._closed:
-                        return
-                    self._results[index] = result
-            if held is None and lane.is_group and isinstance(result.outcome, Deferred):
-                held = replace(
-                    result.outcome, detail=f"behind a deferred message of its group: {result.outcome.detail}"
-                )
-
-    def _record(self, completion: Completion, lane: Lane, *, probing: bool) -> Result:
-        """Send a completion, unless another thread has: then wait for its result."""
-        with self._lock:
-            known = self._sent.get(completion)
-            future: Future[Result] = self._sent.setdefault(completion, Future())
-        if known is not None:
-            try:
-                return known.result(timeout=self._deadline.remaining())
-            except TimeoutError:
-                return Result(outcome_of(OutOfTimeError()))
-        engine = self._engine
-        started = engine.clock.now()
-        attempts = 0
-
-        def attempt() -> Created | Existing:
-            nonlocal attempts
-            if self._halted is not None:
-                raise self._halted.copy()
-            if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
-                raise OutOfTimeError
-            attempts += 1
-            return engine.recorder.record(completion, self._deadline)
-
-        outcome: Outcome
-        try:
-            outcome = engine.retry.call(attempt, self._deadline, engine.pressure, lane.key, probing=probing)
-            self._has_settled = True
-        except CallError as error:
-            self._learn_from(error)
-            outcome = outcome_of(error)
-        except Exception as error:  # noqa: BLE001 - a defect of ours: its message waits, its neighbours go on
-            engine.unexpected(error)
-            outcome = Deferred("unavailable", f"unexpected {type(error).__name__} in this function")
-        result = Result(outcome, attempts, elapsed(started, engine.clock.now()) * 1000)
-        future.set_result(result)
-        return result
-
-    def _learn_from(self, error: CallError) -> None:
-        """Draw from one message's error what it means for the rest of the batch."""
+    def failed(self, error: CallError) -> None:
+        """Draw from one message's error what it means for the others."""
         match error:
-            case RefusedError():
+            case RefusedError() | UnknownUserError():
                 self._has_settled = True
             case AccessError():
                 self._halted = error.copy()
@@ -230,21 +185,203 @@ class _Batch:
                     self._forbidden += 1
                     if self._forbidden > 1 and not self._has_settled:
                         self._halted = AccessError(error.reason, error.detail, status=error.status)
-            case HeldError():
-                self._engine.count("DeferredWithoutCall")
+
+
+class _Batch:
+    """One batch in progress: what its threads share."""
+
+    def __init__(self, engine: CompletionSync, messages: Sequence[Message], deadline: Deadline) -> None:
+        self._engine = engine
+        self._messages = messages
+        self._deadline = deadline
+        self._began = engine.clock.now()
+        self._lock = threading.Lock()
+        self._results: dict[int, Result] = {}
+        self._sent: dict[Completion | Unresolved, Future[Result]] = {}
+        self._completions = _Access()
+        self._lookups = _Access()
+        self._closed = False
+        self.lanes = _lanes(messages)
+
+    def probe(self) -> None:
+        """Probe an outage of completions with the first message of one lane, and of another if that gets no answer."""
+        self._probe(self._engine.completions, self.lanes, lambda lane: lane.key, self._completions)
+
+    def probe_lookups(self) -> None:
+        """Probe an outage of lookups in the same way."""
+        lanes = [lane for lane in self.lanes if self._needs_lookup(lane)]
+        self._probe(self._engine.lookups, lanes, _reference, self._lookups)
+
+    def work(self, lane: Lane) -> None:
+        """Process one lane in order."""
+        self._process(lane, lane.items, None)
+
+    def close(self) -> None:
+        """End the batch: no further attempt begins, and what still comes is too late for the answer."""
+        self._closed = True
+
+    def results(self) -> list[Result]:
+        """Return a result for each message of a closed batch."""
+        return [self._result(index, message) for index, message in enumerate(self._messages)]
+
+    def _result(self, index: int, message: Message) -> Result:
+        match message.content:
+            case Ignored():
+                return Result(message.content)
+            case InvalidMessageError() | DeferralError():
+                return Result(outcome_of(message.content))
+            case _:
+                # No result: its thread hangs, or never began.
+                return self._results.get(index) or Result(outcome_of(OutOfTimeError()))
+
+    def _needs_lookup(self, lane: Lane) -> bool:
+        return isinstance(lane.head, Unresolved) and self._engine.resolver.needs_lookup(lane.head, self._began)
+
+    def _probe(
+        self, pressure: Pressure, lanes: Sequence[Lane], subject: Callable[[Lane], Hashable], access: _Access
+    ) -> None:
+        for _ in range(2):
+            due = [lane for lane in lanes if pressure.is_probe_due(subject(lane))]
+            if not due or not pressure.is_out or access.is_halted:
+                return
+            lane = min(
+                due,
+                key=lambda lane: (pressure.has_failed(subject(lane)), self._needs_lookup(lane), lane.receive_count),
+            )
+            self._process(lane, lane.items[:1], pressure)
+
+    def _process(
+        self, lane: Lane, items: Sequence[tuple[int, Completion | Unresolved]], probing: Pressure | None
+    ) -> None:
+        """Process messages of a lane in order; ``probing`` is the pressure whose outage they probe."""
+        behind: Result | None = None
+        for index, content in items:
+            result = self._results.get(index)  # a probe's
+            if result is None:
+                result = behind or self._of_message(self._record(content, lane, probing), self._messages[index])
+                self._results[index] = result
+            if behind is None and lane.is_group and isinstance(result.outcome, Deferred):
+                detail = f"behind a deferred message of its group: {result.outcome.detail}"
+                behind = Result(replace(result.outcome, detail=detail), is_held=result.is_held)
+
+    def _of_message(self, result: Result, message: Message) -> Result:
+        """Return a message's own result: whether it waits for an unknown person depends on its age and its queue."""
+        outcome = result.outcome
+        if not isinstance(outcome, Deferred) or outcome.reason != "unknown_user":
+            return result
+        # A message that waits would lock its group, which is the group of all messages from the bus.
+        if message.group is None and message.age(self._began) < self._engine.user_wait_seconds:
+            return result
+        return replace(result, outcome=Rejected("unknown_user", outcome.detail, outcome.status))
+
+    def _record(self, content: Completion | Unresolved, lane: Lane, probing: Pressure | None) -> Result:
+        """Record a completion, unless another thread does: then wait for its result."""
+        with self._lock:
+            known = self._sent.get(content)
+            future: Future[Result] = self._sent.setdefault(content, Future())
+        if known is not None:
+            try:
+                return known.result(timeout=self._deadline.remaining())
+            except TimeoutError:
+                return Result(outcome_of(OutOfTimeError()))
+        started = self._engine.clock.now()
+        task = _Task(lane, probing)
+        outcome: Outcome
+        is_held = False
+        try:
+            outcome = self._resolve_and_send(content, task)
+        except (CallError, InvalidMessageError) as error:
+            is_held = isinstance(error, HeldError) and not task.attempts
+            outcome = outcome_of(error)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: its message waits, its neighbours go on
+            self._engine.unexpected(error)
+            outcome = Deferred("unavailable", f"unexpected {type(error).__name__} in this function")
+        milliseconds = elapsed(started, self._engine.clock.now()) * 1000
+        result = Result(outcome, task.attempts, milliseconds, task.completion, is_held)
+        future.set_result(result)
+        return result
+
+    def _resolve_and_send(self, content: Completion | Unresolved, task: _Task) -> Created | Existing:
+        completion = self._resolve(content, task)
+        try:
+            return self._send(completion, task)
+        except RefusedError as error:
+            # The user id may come from the cache, and be out of date.
+            if not isinstance(content, Unresolved) or error.status not in _ABOUT_THE_USER:
+                raise
+            if not self._engine.resolver.forget(content, self._began):
+                raise
+            refusal = RefusedError(error.detail, status=error.status)
+        renewed = self._resolve(content, task)
+        if renewed == completion:
+            raise refusal
+        return self._send(renewed, task)
+
+    def _resolve(self, content: Completion | Unresolved, task: _Task) -> Completion:
+        if isinstance(content, Completion):
+            task.completion = content
+            return content
+        if content.user_ref is not None:
+            self._raise_if_ended(self._lookups)
+        try:
+            task.completion = self._engine.resolver.resolve(
+                content, self._deadline, self._began, probing=task.probing is not None
+            )
+        except CallError as error:
+            self._lookups.failed(error)
+            raise
+        if content.user_ref is not None:
+            self._lookups.settled()
+        return task.completion
+
+    def _send(self, completion: Completion, task: _Task) -> Created | Existing:
+        def attempt() -> Created | Existing:
+            # Again before each attempt: the batch may have ended while this one waited.
+            self._raise_if_ended(self._completions)
+            task.attempts += 1
+            return self._engine.recorder.record(completion, self._deadline)
+
+        pressure = self._engine.completions
+        probing = task.probing is pressure
+        try:
+            self._raise_if_ended(self._completions)
+            outcome = self._engine.retry.call(attempt, self._deadline, pressure, task.lane.key, probing=probing)
+            self._completions.settled()
+        except CallError as error:
+            self._completions.failed(error)
+            raise
+        return outcome
+
+    def _raise_if_ended(self, access: _Access) -> None:
+        access.check()
+        if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
+            raise OutOfTimeError
+
+
+@dataclass(slots=True)
+class _Task:
+    """The work on one message: what it belongs to and probes, and how far it has come."""
+
+    lane: Lane
+    probing: Pressure | None
+    attempts: int = 0
+    completion: Completion | None = None
 
 
 def _lanes(messages: Sequence[Message]) -> list[Lane]:
     """Divide a batch into lanes. A message without a completion needs no call, and does not hold its group."""
     lanes: dict[Hashable, Lane] = {}
     for index, message in enumerate(messages):
-        completion = message.content
-        if isinstance(completion, InvalidMessageError):
-            continue
-        key: Hashable = completion if message.group is None else (message.queue_arn, message.group)
-        lane = lanes.setdefault(key, Lane(key, [], message.group is not None, message.receive_count))
-        lane.items.append((index, completion))
+        content = message.content
+        if isinstance(content, (Completion, Unresolved)):
+            key: Hashable = content if message.group is None else (message.queue_arn, message.group)
+            lane = lanes.setdefault(key, Lane(key, [], message.group is not None, message.receive_count))
+            lane.items.append((index, content))
     return list(lanes.values())
+
+
+def _reference(lane: Lane) -> Hashable:
+    return lane.head.user_ref if isinstance(lane.head, Unresolved) else None
 
 
 def outcome_of(error: CompletionSyncError) -> Rejected | Deferred:
@@ -254,6 +391,10 @@ def outcome_of(error: CompletionSyncError) -> Rejected | Deferred:
             return Rejected("invalid_message", str(error))
         case RefusedError():
             return Rejected("refused", error.detail, error.status)
+        case UnknownContentError():
+            return Rejected("unknown_content", error.detail)
+        case UnknownUserError():
+            return Deferred("unknown_user", error.detail, error.status)
         case DeferralError():
             return Deferred(error.reason, error.detail, error.status, error.retry_after)
         case _:

@@ -11,12 +11,12 @@ from urllib.parse import quote, quote_plus, urlencode
 from .clock import Clock, Deadline, Instant, elapsed, is_within
 from .credentials import Credentials, basic_header
 from .errors import AccessError, HeldError, OutOfTimeError, TemporaryError
-from .pressure import MIN_ATTEMPT_SECONDS, Pressure
-from .retry import RetryPolicy, parse_retry_after
+from .retry import RetryPolicy, attempt_within, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .pressure import Pressure
     from .transport import Response, Transport
 
 # A token is renewed this long before it expires, or a twelfth of its lifetime if that is less: Thrive's live 3600 s.
@@ -45,7 +45,7 @@ _KNOWN_ERRORS = frozenset(
 )
 # What a token request is about, to Pressure: there is only one.
 _SUBJECT = "token"
-_TEMPORARY_4XX = frozenset({408, 425, 429})
+_UNAVAILABLE_4XX = frozenset({408, 425})
 # Refusals by their status, whatever the body. Others count only if they are JSON: a proxy's page is not Thrive's.
 _STATUS_ALONE = frozenset({401, 403})
 
@@ -91,22 +91,17 @@ class ClientCredentialsFlow:
 
         :raises TemporaryError: throttled, unavailable, or an unreadable answer; asking again may help.
         :raises AccessError: ``unauthorized``: the credentials or the scope are refused; ``misconfigured``: a redirect.
-        :raises OutOfTimeError: there is no time to ask.
+        :raises OutOfTimeError: there is no time to ask, or the deadline came before the answer.
         """
-        remaining = deadline.remaining()
-        if remaining < MIN_ATTEMPT_SECONDS:
-            raise OutOfTimeError
         # The lifetime counts from before the request, as nobody knows how long the answer took to arrive.
         requested = self._clock.now()
+        response = attempt_within(deadline, self._request_timeout, lambda timeout: self._post(credentials, timeout))
+        return self._read(response, requested)
+
+    def _post(self, credentials: Credentials, timeout: float) -> Response:
         self._count("TokenRequests")
         headers, body = self._request(credentials)
-        response = self._transport.post(
-            f"/oauth2/token/{quote(credentials.tenant_id, safe='')}",
-            headers,
-            body,
-            min(self._request_timeout, remaining),
-        )
-        return self._read(response, requested)
+        return self._transport.post(f"/oauth2/token/{quote(credentials.tenant_id, safe='')}", headers, body, timeout)
 
     def _request(self, credentials: Credentials) -> tuple[dict[str, str], bytes]:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -129,25 +124,35 @@ class ClientCredentialsFlow:
         if status == 429:
             self._count("Throttles")
             raise TemporaryError("rate_limited", answer, status=status, retry_after=retry_after)
-        if status in _TEMPORARY_4XX or status >= 500:
+        if status in _UNAVAILABLE_4XX or status >= 500:
             raise TemporaryError("unavailable", answer, status=status, retry_after=retry_after)
+        if status < 200 or 300 <= status < 400:
+            raise _unusable(f"{answer}: is the base URL right?", status)
         fields = response.json_object()
-        if fields is None and status not in _STATUS_ALONE and (200 <= status < 300 or status >= 400):
-            raise TemporaryError("unavailable", f"{answer} with a body that is not JSON", status=status)
-        fields = fields or {}
-        if 400 <= status < 500 or (status == 200 and "error" in fields):
+        if fields is None:
+            if status not in _STATUS_ALONE:
+                # A proxy, a CDN or a maintenance page: it says nothing about the credentials.
+                detail = f"{answer}, but the body is not a JSON object"
+                raise TemporaryError("unavailable", detail, status=status, retry_after=retry_after)
+            fields = {}
+        if status >= 400 or (status == 200 and "error" in fields):
             self._count("AuthFailures")
             error = fields.get("error")
             known = f" {error}" if isinstance(error, str) and error in _KNOWN_ERRORS else ""
             raise AccessError("unauthorized", f"{answer}{known}: check the credentials and the scope", status=status)
         if status != 200:
-            raise AccessError("misconfigured", f"{answer}, which is no answer to a token request", status=status)
+            raise _unusable(f"{answer}, which is no answer to a token request", status)
         token = fields.get("access_token")
         if not isinstance(token, str) or not _BEARER_TOKEN.fullmatch(token):
-            raise TemporaryError("unavailable", f"{answer} without a readable access_token", status=status)
+            detail = f"{answer} without a readable access_token"
+            raise TemporaryError("unavailable", detail, status=status, retry_after=retry_after)
         if str(fields.get("token_type")).lower() != "bearer":
-            raise AccessError("misconfigured", f"{answer} with a token_type other than Bearer", status=status)
+            raise _unusable(f"{answer} with a token_type other than Bearer", status)
         return AccessToken(token, requested, _lifetime(fields.get("expires_in")))
+
+
+def _unusable(detail: str, status: int) -> AccessError:
+    return AccessError("misconfigured", detail, status=status)
 
 
 def _lifetime(expires_in: object) -> float:
@@ -158,7 +163,7 @@ def _lifetime(expires_in: object) -> float:
 
 
 class TokenCache:
-    """Keeps one token across warm invocations. One thread fetches; those that wait for it share the result.
+    """Keeps one token across warm invocations. One thread fetches it, while those that need one wait for it.
 
     Without a token nothing can be sent. So a token endpoint that fails is an outage at once, whose probes
     :class:`~completion_sync.pressure.Pressure` spaces out, and a failure to get a token is an :class:`AccessError`.
@@ -178,7 +183,7 @@ class TokenCache:
     def get(self, credentials: Credentials, deadline: Deadline) -> AccessToken:
         """Return the cached token of these credentials, or fetch one.
 
-        A token that is about to expire is renewed by one thread; while that is not possible, it is used to its end.
+        One thread renews a token that is about to expire. If that fails, for whatever reason, it is used to its end.
 
         :raises AccessError: the credentials are refused, which is remembered for a minute; or no token can be had now.
         :raises OutOfTimeError: there is no time to fetch one.
@@ -187,12 +192,12 @@ class TokenCache:
             now = self._clock.now()
             token = self._token if self._token_of == credentials else None
             if token is None or token.has_expired(now):
-                self._token = None
-                return self._keep(self._fetch(credentials, deadline), credentials)
-            if not token.is_due(now) or self._is_renewal_recent(now) or self._pressure.is_holding():
+                token = self._fetch(credentials, deadline)
+                self._keep(token, credentials)
+                return token
+            if not token.is_due(now) or not self._may_renew(credentials, now):
                 return token
             self._renewal_began = now
-        # Without the lock: meanwhile the other threads use the old token.
         return self._renew(token, credentials, deadline)
 
     def invalidate(self, token: AccessToken) -> None:
@@ -206,10 +211,14 @@ class TokenCache:
         with self._lock:
             self._token = self._token_of = self._renewal_began = self._refusal = None
 
-    def _is_renewal_recent(self, now: Instant) -> bool:
-        return self._renewal_began is not None and is_within(RENEWAL_RETRY_SECONDS, self._renewal_began, now)
+    def _may_renew(self, credentials: Credentials, now: Instant) -> bool:
+        is_recent = self._renewal_began is not None and is_within(RENEWAL_RETRY_SECONDS, self._renewal_began, now)
+        return not is_recent and self._refusal_of(credentials) is None and not self._pressure.is_holding()
 
     def _renew(self, token: AccessToken, credentials: Credentials, deadline: Deadline) -> AccessToken:
+        """Make one attempt to replace ``token``, without the lock: meanwhile the other threads use it."""
+        # At most half of the time, so that the other half is left to send the completion with the old token.
+        deadline = Deadline(self._clock, deadline.remaining() / 2)
         try:
             attempt = self._pressure.admit(deadline)
             renewed = self._request(credentials, deadline)
@@ -219,11 +228,20 @@ class TokenCache:
             return token
         except (HeldError, OutOfTimeError):
             return token
+        except AccessError as error:
+            with self._lock:
+                if self._token is token:
+                    self._remember_refusal(error, credentials)
+            return token
         with self._lock:
-            return self._keep(renewed, credentials)
+            # Otherwise the token was invalidated or cleared meanwhile, or another thread has replaced it.
+            if self._token is token:
+                self._keep(renewed, credentials)
+        return renewed
 
     def _fetch(self, credentials: Credentials, deadline: Deadline) -> AccessToken:
-        self._raise_if_refused(credentials)
+        if (refusal := self._refusal_of(credentials)) is not None:
+            raise refusal
         probing = self._pressure.is_out
         if probing and not self._pressure.is_probe_due(_SUBJECT):
             raise AccessError("unavailable", "no token: the token endpoint has not been answering")
@@ -231,6 +249,9 @@ class TokenCache:
             return self._retry.call(
                 lambda: self._request(credentials, deadline), deadline, self._pressure, _SUBJECT, probing=probing
             )
+        except AccessError as error:
+            self._remember_refusal(error, credentials)
+            raise
         except (HeldError, TemporaryError) as error:
             if error.reason == "unavailable" and not probing:
                 self._pressure.failed(_SUBJECT)
@@ -241,20 +262,22 @@ class TokenCache:
     def _request(self, credentials: Credentials, deadline: Deadline) -> AccessToken:
         try:
             token = self._flow.fetch(credentials, deadline)
-        except AccessError as error:
+        except AccessError:
             self._pressure.answered()
-            self._refusal = (error.copy(), credentials, self._clock.now())
             raise
         self._pressure.answered()
         return token
 
-    def _keep(self, token: AccessToken, credentials: Credentials) -> AccessToken:
+    def _keep(self, token: AccessToken, credentials: Credentials) -> None:
         self._token, self._token_of, self._renewal_began, self._refusal = token, credentials, None, None
-        return token
 
-    def _raise_if_refused(self, credentials: Credentials) -> None:
+    def _remember_refusal(self, error: AccessError, credentials: Credentials) -> None:
+        self._refusal = (error.copy(), credentials, self._clock.now())
+
+    def _refusal_of(self, credentials: Credentials) -> AccessError | None:
+        """Return the refusal of these credentials, if there was one in the last minute."""
         if self._refusal is None:
-            return
+            return None
         error, refused, since = self._refusal
-        if refused == credentials and is_within(REFUSAL_SECONDS, since, self._clock.now()):
-            raise error.copy()
+        is_recent = is_within(REFUSAL_SECONDS, since, self._clock.now())
+        return error.copy() if is_recent and refused == credentials else None

@@ -77,6 +77,13 @@ class Transport:
         """
         return self._exchange("POST", path, headers, body, timeout)
 
+    def get(self, path: str, headers: Mapping[str, str], timeout: float) -> Response:
+        """Send one GET, as :meth:`post` does.
+
+        :raises TemporaryError: as :meth:`post`.
+        """
+        return self._exchange("GET", path, headers, None, timeout)
+
     def close(self) -> None:
         """Close every idle connection; the next request opens a new one."""
         with self._lock:
@@ -93,13 +100,7 @@ class Transport:
                 method,
                 path,
                 body=body,
-                # No compression: a small body that inflates to a huge one is then impossible.
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": USER_AGENT,
-                    **headers,
-                },
+                headers={**_HEADERS, **headers},
                 retries=False,
                 redirect=False,
                 assert_same_host=False,

@@ -170,7 +170,6 @@ def _send(world: World, messages: Sequence[Message], step: int | None) -> None:
     to_queue = [m for m in messages if m.written.channel == "queue"]
     to_bus = [m for m in messages if m.written.channel == "bus"]
     ids = mail.send(rig.emulator.sqs, rig.queue_url, [m.written.content for m in to_queue])
-    assert rig.stack.rule is not None
     ids += mail.put(rig.emulator.events, rig.stack.rule, [m.written.content for m in to_bus])
     world.sent += [Sent(message, identity) for message, identity in zip([*to_queue, *to_bus], ids, strict=True)]
 

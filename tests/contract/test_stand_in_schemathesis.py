@@ -1,4 +1,4 @@
-"""The stand-in keeps to Thrive's OpenAPI file, whatever it is sent: Schemathesis makes up the requests."""
+"""The stand-in keeps to Thrive's OpenAPI file whatever it is sent; Schemathesis generates the requests."""
 
 from __future__ import annotations
 
@@ -42,25 +42,22 @@ schema = schemathesis.openapi.from_path(SPEC_PATH)
 
 
 class EverySecondRef(dict[str, Mapping[str, Any]]):
-    """Users for half of all refs: made-up ones would never be found otherwise."""
+    """A user for every second ref, because no generated ref would ever be found in a list."""
 
     def get(self, ref: str, default: Any = None) -> Any:
         """Return a user for a ref of even length."""
         return default if len(ref) % 2 else {"id": "user-1", "email": None, "status": "active"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stand_in() -> Iterator[StandIn]:
-    """Yield one stand-in for all made-up requests; at the end each route must have given its good answer."""
+    """Yield one stand-in per operation; at the end its route must have given every good answer of the contract."""
     with StandIn().running() as api:
         api.directory.users = EverySecondRef()
         yield api
     counts = api.requests.counts()
-    assert [counts[route].keys() & {"200", "201"} for route in ("token", "completion", "user")] == [
-        {"200"},
-        {"200", "201"},
-        {"200"},
-    ]
+    [route] = counts.keys() - {"other"}
+    assert counts[route].keys() & {"200", "201"} == ({"200", "201"} if route == "completion" else {"200"})
 
 
 @schema.parametrize()
@@ -73,7 +70,7 @@ def stand_in() -> Iterator[StandIn]:
     suppress_health_check=list(HealthCheck),
 )
 def test_the_stand_in_keeps_to_the_contract(case: Any, stand_in: StandIn) -> None:
-    """Each answer must be one the contract lists, good data be accepted, bad data and bad credentials refused."""
+    """Each answer is in the contract; valid data is accepted; invalid data and credentials are refused."""
     case.call_and_validate(base_url=stand_in.url, headers=_credentials(stand_in), checks=CHECKS)
 
 
@@ -82,15 +79,14 @@ def test_the_stand_in_keeps_to_the_contract(case: Any, stand_in: StandIn) -> Non
     [
         Fault(status=418),
         Fault(status=503),
-        Fault(drop=("statementId",)),
-        Fault(patch={"statementId": 7}),
+        Fault(body="{}"),
+        Fault(body='{"statementId": 7}'),
         Fault(spoil="html"),
-        Fault(spoil="not_json"),
-        Fault(status=422, spoil="wrong_type"),
+        Fault(body='{"statementId": '),
+        Fault(status=422, body='["statementId", 1]'),
     ],
 )
-def test_an_answer_outside_the_contract_is_found(fault: Fault) -> None:
-    """The checks must bite: a stand-in that is made to break the contract must fail them."""
+def test_the_checks_fail_an_answer_outside_the_contract(fault: Fault) -> None:
     case = schema["/rest/v1/learning/completions"]["POST"].Case(
         body={"userId": "u", "contentId": "c", "completedAt": "2021-01-01T09:00:00Z"}, media_type="application/json"
     )

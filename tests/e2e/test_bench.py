@@ -1,45 +1,49 @@
-"""The measurements of `make bench`, run in their tiny form: that they work, never what they say."""
+"""The measurements of `make bench` in their quick form: that they work, never what they say."""
 
-import functools
 import json
-import re
-import subprocess
-import sys
 
 import pytest
 
 from bench import __main__ as bench
-from bench import backlog, money, report, tried
-from completion_sync import transport
-from completion_sync.observability import Telemetry
+from bench import derived, report
+from bench.contenders import ASYNC, CONTENDERS, LABELS, NODE, OURS
+from bench.measures import MEASURES
 
 PAGE = "before\n<!-- bench:{} -->\nto be replaced\n<!-- /bench -->\nafter\n"
+SUMMARY = PAGE.format("summary")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Give the results of a tiny run."""
+    """Return the results of a quick run."""
     file = tmp_path_factory.mktemp("bench") / "results.json"
     assert bench.main(["--quick", "--results", str(file)]) == 0
     return json.loads(file.read_text())
 
 
-def test_a_tiny_run_measures_everything(results):
-    """A tiny run takes every measurement and checks the targets that it can."""
-    assert results["measures"].keys() == bench.MEASURES.keys()
-    assert results["derived"]["targets"]
+@pytest.fixture
+def committed():
+    """Return the results in the repository."""
+    return json.loads(bench.RESULTS.read_text())
 
 
-def test_calls_are_counted_not_estimated(results):
-    """The stand-in and the stub count our calls: one for each record, one token, one secret, none to SQS."""
-    ours = results["measures"]["calls"]["ours"]
+def test_a_quick_run_takes_every_measurement(results):
+    assert results["measures"].keys() == MEASURES.keys()
+    assert derived.targets(results["measures"])
+
+
+def test_contenders_take_part_in_measurements_that_exist():
+    assert set().union(*(contender.measures for contender in CONTENDERS)) == MEASURES.keys() - {"capacity"}
+
+
+def test_calls_are_counted_by_the_called_services(results):
+    ours = results["measures"]["calls"][OURS]
     assert ours["completions"] == ours["records"]
     assert (ours["tokens"], ours["secrets"], ours["other_aws"]) == (1, 1, 0)
 
 
-@pytest.mark.parametrize("name", ["machine", "targets", "cold", "warm", "money", "in-flight", "summary"])
-def test_marked_regions_are_written_anew(results, name):
-    """What stands between the marks of a region is replaced, and nothing else."""
+@pytest.mark.parametrize("name", ["machine", "targets", "cold", "warm", "costs", "in-flight", "backlog", "summary"])
+def test_marked_regions_are_replaced_and_nothing_else(results, name):
     page = report.renewed(PAGE.format(name), results)
     assert page.startswith(f"before\n<!-- bench:{name} -->\n")
     assert page.endswith("<!-- /bench -->\nafter\n")
@@ -47,33 +51,39 @@ def test_marked_regions_are_written_anew(results, name):
 
 
 def test_an_unknown_region_is_an_error(results):
-    """A region that nobody writes is a mistake in the page."""
     with pytest.raises(KeyError):
         report.renewed(PAGE.format("unheard-of"), results)
 
 
-def test_money_follows_from_durations():
-    """A batch of 10 that is billed 100 ms at 512 MB makes 5,000 GB-seconds of a million completions."""
-    durations = {"batch": 10, "rows": [{"latency_ms": 50, "memory_mb": 512, "billed_ms": {"ours": 100.0}}]}
-    [row] = money.of_a_million(durations, {"ours": {"log_bytes_per_record": 500.0}})
+@pytest.mark.parametrize("page", bench.PAGES, ids=lambda page: page.name)
+def test_pages_show_the_committed_results(committed, page):
+    text = page.read_text(encoding="utf-8")
+    assert report.renewed(text, committed) == text
+
+
+def test_the_summary_says_which_peers_finish_a_large_batch_sooner(committed):
+    assert f"{LABELS[ASYNC]} and {LABELS[NODE]} finish a batch of 100 sooner" in report.renewed(SUMMARY, committed)
+    for row in committed["measures"]["warm"]:
+        row["duration_ms"][OURS]["median"] = 0.0
+    assert "sooner" not in report.renewed(SUMMARY, committed)
+
+
+def test_a_batch_of_10_billed_100_ms_at_512_mb_makes_5000_gb_seconds_of_a_million_completions():
+    durations = {"batch": 10, "rows": [{"latency_ms": 50, "memory_mb": 512, "billed_ms": {OURS: 100.0}}]}
+    [row] = derived.costs({"durations": durations, "calls": {OURS: {"log_bytes_per_record": 500.0}}})
     assert row["gb_seconds"] == 5_000
-    assert row["logs_usd"] == pytest.approx(0.25)
-    assert row["requests_usd"] == pytest.approx(0.02)
+    assert row["logs"] == pytest.approx(0.25)
+    assert row["requests"] == pytest.approx(0.02)
 
 
-def test_a_backlog_drains_at_the_pace_of_its_environments():
-    """Five environments at 100 ms for a batch of 10 take two seconds for a thousand messages."""
-    assert backlog.drain_seconds(1_000, 10, 100.0, 5) == pytest.approx(2.0)
-
-
-@pytest.mark.parametrize("module", sorted(change.module for change in tried.CHANGES if change.module))
-def test_what_was_tried_still_fits_the_package(module: str) -> None:
-    """Each variant is found, and what it replaces is there to be replaced."""
-    program = f"import sys; sys.path[:0] = ['src', {str(tried.VARIANTS)!r}]; import {module}; {module}.lambda_handler"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tried.ROOT)
-    source = (tried.VARIANTS / f"{module}.py").read_text(encoding="utf-8")
-    replaced = re.findall(r"^((?:transport|Telemetry)[\w.]+) = ", source, flags=re.MULTILINE)
-    assert replaced or 'sys.modules["boto3"] = ' in source
-    for name in replaced:
-        first, *path = name.split(".")
-        assert functools.reduce(getattr, path, {"transport": transport, "Telemetry": Telemetry}[first])
+@pytest.mark.parametrize(
+    ("messages", "maximum", "seconds"),
+    [
+        pytest.param(1_000, 5, 2.0, id="five environments from the start"),
+        pytest.param(750, 20, 1.0, id="within the ramp: 5 at first, 10 after a second"),
+        # 3,750 in the three seconds in which 5 become 20, and then 2,000 a second.
+        pytest.param(5_750, 20, 4.0, id="beyond the ramp"),
+    ],
+)
+def test_a_backlog_drains_at_the_pace_at_which_environments_are_added(messages, maximum, seconds):
+    assert derived.drain_seconds(messages, 100.0, maximum) == pytest.approx(seconds)

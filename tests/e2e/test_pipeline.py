@@ -48,7 +48,6 @@ def test_every_shape_is_recorded(make_pipeline: Callable[..., Pipeline]) -> None
     """Plain bodies, events through the rule, SNS notifications and a repeat end as one record each."""
     pipeline = make_pipeline()
     rule = pipeline.rig.stack.rule
-    assert rule is not None
     event = {"detail-type": "T", "source": "s", "time": "2024-05-01T09:00:00Z", "detail": completion(3)}
     notification = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t"}
     pipeline.send(
@@ -193,7 +192,7 @@ def test_a_rotated_secret_is_found_by_a_warm_environment(make_pipeline: Callable
 
 def test_a_fifo_group_is_recorded_in_order(make_pipeline: Callable[..., Pipeline]) -> None:
     """With several environments and a failing API each group keeps its order, and no group waits for another."""
-    pipeline = make_pipeline(environments=2, parameters={"QueueType": "fifo"})
+    pipeline = make_pipeline(environments=2, parameters={"QueueType": "fifo", "UserWaitHours": "0"})
     pipeline.thrive.faults.add(Fault(route="completion", user_id="a-2", status=500, times=4))
     for group in ("a", "b"):
         pipeline.send(*(completion(0, userId=f"{group}-{number}") for number in range(5)), group=group)
@@ -206,7 +205,7 @@ def test_a_fifo_group_is_recorded_in_order(make_pipeline: Callable[..., Pipeline
 
 def test_a_fifo_groups_bad_messages_are_all_dead_lettered(make_pipeline: Callable[..., Pipeline]) -> None:
     """Several of one group end in the FIFO dead-letter queue, in their order, and hold up nobody behind them."""
-    pipeline = make_pipeline(parameters={"QueueType": "fifo"})
+    pipeline = make_pipeline(parameters={"QueueType": "fifo", "UserWaitHours": "0"})
     ids = pipeline.send("bad 1", completion(1), "bad 2", "bad 3", completion(2), group="a")
     pipeline.run_until_empty()
     letters = [letter.attributes["sourceMessageId"] for letter in pipeline.rig.dead_letters()]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import json
+import re
+import subprocess
+import sys
 import time
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -11,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from sandbox.pipeline.emulator import PROGRAM, REGION, running_emulator
+from sandbox.pipeline.emulator import ACCESS, PROGRAM, REGION, running_emulator
 from tests.support import sam_template
 from tests.support.sam_template import PARAMETER_SETS
 
@@ -61,7 +65,7 @@ class Account:
         assert status == "CREATE_COMPLETE", self._reasons(name)
 
     def ids(self, name: str) -> dict[str, str]:
-        """Give the physical ids of a parameter set's stack by logical id; it is created when first asked for."""
+        """Return the physical ids of a parameter set's stack by logical id, creating it on first use."""
         if name not in self._made:
             stack = f"it-{name}"
             self.create(stack, PARAMETER_SETS[name])
@@ -72,19 +76,24 @@ class Account:
         return self._made[name]
 
     def outputs(self, name: str) -> dict[str, str]:
-        """Give the outputs of a parameter set's stack."""
+        """Return the outputs of a parameter set's stack."""
         self.ids(name)
         return {one["OutputKey"]: one["OutputValue"] for one in self._describe(f"it-{name}")["Outputs"]}
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """Give the event source mapping of a parameter set's function."""
+        """Return the event source mapping of a parameter set's function."""
         function = self._made[name]["CompletionFunction"]
         mappings: list[Any] = self.emulator.functions.list_event_source_mappings()["EventSourceMappings"]
         (mapping,) = [one for one in mappings if function in one["FunctionArn"].split(":")]
         return mapping
 
+    def rule(self, name: str) -> Any:
+        """Return the rule of a parameter set's stack."""
+        rule = self.ids(name)["CompletionRule"]  # in AWS "bus|rule" on another bus than the default
+        return self.emulator.events.describe_rule(Name=rule, EventBusName=self.outputs(name)["EventBus"])
+
     def attributes(self, queue_url: str) -> dict[str, str]:
-        """Give a queue's attributes."""
+        """Return a queue's attributes."""
         answer = self.emulator.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
         return {str(key): value for key, value in answer["Attributes"].items()}
 
@@ -136,7 +145,8 @@ def test_the_mapping_is_made_as_written(account: Account, name: str) -> None:
     assert mapping["FunctionArn"].endswith(":live")
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert int(mapping["ScalingConfig"]["MaximumConcurrency"]) == 5
-    assert mapping["BatchSize"] == int(PARAMETER_SETS[name].get("BatchSize", "10"))
+    is_fifo = PARAMETER_SETS[name].get("QueueType") == "fifo"
+    assert mapping["BatchSize"] == (1 if is_fifo else int(PARAMETER_SETS[name].get("BatchSize", "10")))
 
 
 def test_the_function_knows_its_queues_and_its_secret(account: Account, name: str) -> None:
@@ -151,9 +161,14 @@ def test_the_function_knows_its_queues_and_its_secret(account: Account, name: st
     assert environment["POWERTOOLS_SERVICE_NAME"] == f"it-{name}"
     given = PARAMETER_SETS[name].get("ThriveSecretArn")
     assert environment["THRIVE_SECRET_ID"] == (given or account.outputs(name)["ThriveSecretArn"])
-    if given is None:
-        secret = account.emulator.secrets.get_secret_value(SecretId=environment["THRIVE_SECRET_ID"])
-        assert json.loads(secret["SecretString"]) == {"tenantId": "REPLACE_ME", "clientSecret": "REPLACE_ME"}
+
+
+def test_the_created_secret_has_no_value_until_someone_puts_one(account: Account) -> None:
+    """AWS makes no version without SecretString; the emulator makes one that is empty."""
+    secret = account.outputs("defaults")["ThriveSecretArn"]
+    assert account.emulator.secrets.get_secret_value(SecretId=secret)["SecretString"] == ""
+    account.emulator.secrets.put_secret_value(SecretId=secret, SecretString="{}")
+    assert account.emulator.secrets.get_secret_value(SecretId=secret)["SecretString"] == "{}"
 
 
 @pytest.mark.parametrize("queued", ["defaults", "fifo", "customer-key", "existing-secret"])
@@ -176,14 +191,53 @@ def test_an_event_on_the_bus_arrives_in_the_queue(account: Account, queued: str)
 @pytest.mark.parametrize("direct", ["direct", "everything"])
 def test_the_direct_rule_leads_to_the_function(account: Account, direct: str) -> None:
     """The deployed rule's target is the alias, with the undelivered queue behind it."""
-    account.ids(direct)
-    bus = account.outputs(direct)["EventBus"]
-    rules = account.emulator.events.list_rules(EventBusName=bus, NamePrefix=f"it-{direct}-")["Rules"]
-    (rule,) = rules
-    (target,) = account.emulator.events.list_targets_by_rule(Rule=rule["Name"], EventBusName=bus)["Targets"]
+    rule = account.rule(direct)
+    targets = account.emulator.events.list_targets_by_rule(Rule=rule["Name"], EventBusName=rule["EventBusName"])
+    (target,) = targets["Targets"]
     assert target["Arn"] == account.outputs(direct)["FunctionAliasArn"]
     undelivered = account.attributes(account.ids(direct)["UndeliveredQueue"])["QueueArn"]
     assert target["DeadLetterConfig"]["Arn"] == undelivered
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, values in PARAMETER_SETS.items() if values.get("EventDelivery") != "none"]
+)
+def test_the_policies_name_the_rule_that_was_made(account: Account, name: str) -> None:
+    """They spell its ARN out before there is a rule; the emulator does not enforce them."""
+    arn = account.rule(name)["Arn"]
+    for queue in ("SourceQueue", "UndeliveredQueue"):
+        policy = json.loads(account.attributes(account.ids(name)[queue])["Policy"])
+        (statement,) = [statement for statement in policy["Statement"] if statement["Sid"] == "OurRuleOnly"]
+        patterns = statement["Condition"]["ArnLike"]["aws:SourceArn"]
+        assert any(fnmatch.fnmatchcase(arn, pattern) for pattern in patterns)
+    if PARAMETER_SETS[name].get("EventDelivery") == "direct":
+        function, alias = account.outputs(name)["FunctionAliasArn"].split(":")[-2:]
+        policy = json.loads(account.emulator.functions.get_policy(FunctionName=function, Qualifier=alias)["Policy"])
+        (statement,) = policy["Statement"]
+        assert statement["Condition"]["ArnLike"]["AWS:SourceArn"] == arn
+
+
+@pytest.mark.parametrize("name", ["defaults", "fifo"])
+def test_undelivered_events_are_sent_again_as_the_manual_says(account: Account, name: str) -> None:
+    """The script in docs/operate.md, run as it is: events as they came, Lambda's records unwrapped, nothing left."""
+    manual = (sam_template.TEMPLATE.parent / "docs" / "operate.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```python\n(.*?)^```$", manual, re.MULTILINE | re.DOTALL)
+    source, undelivered = (account.ids(name)[queue] for queue in ("SourceQueue", "UndeliveredQueue"))
+    account.emulator.sqs.purge_queue(QueueUrl=source)
+    event = '{"detail-type": "LearningCompleted",  "detail": {"userId": "ü"}}'
+    record = json.dumps({"requestContext": {"condition": "RetriesExhausted"}, "requestPayload": {"detail": {}}})
+    for body in (event, record):
+        account.emulator.sqs.send_message(QueueUrl=undelivered, MessageBody=body)
+    environment = {"AWS_ENDPOINT_URL": account.emulator.url, "AWS_DEFAULT_REGION": REGION, **ACCESS}
+    environment |= {"UNDELIVERED_QUEUE_URL": undelivered, "SOURCE_QUEUE_URL": source}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
+    received: set[str] = set()
+    while messages := account.emulator.sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=10).get("Messages"):
+        received |= {message["Body"] for message in messages}
+        for message in messages:
+            account.emulator.sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
+    assert received == {event, '{"detail": {}}'}
+    assert account.attributes(undelivered)["ApproximateNumberOfMessages"] == "0"
 
 
 def test_the_outputs_are_what_a_person_needs(account: Account, name: str) -> None:

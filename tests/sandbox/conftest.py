@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the stand-in itself, which break the contract as they like."""
+"""A stand-in without the contract check of `tests/support/thrive.py`, and a plain client of it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def api() -> Iterator[StandIn]:
-    """Yield a fresh stand-in."""
     with StandIn().running() as stand_in:
         yield stand_in
 
 
 @pytest.fixture
 def client(api: StandIn) -> Iterator[PlainClient]:
-    """Yield a client of it."""
     plain = PlainClient(api)
     yield plain
     plain.close()

@@ -1,18 +1,19 @@
-"""Execution environments and their processes: what they are told, what comes back, and that nothing is left behind."""
+"""Execution environments and their processes: what they get, what they return, and that nothing is left behind."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.pipeline.artefact import Artefact
+from sandbox.pipeline.artefact import Artefact, build
 from sandbox.pipeline.processes import Child, StartError
-from sandbox.pipeline.runtime import Environment, InvocationError, spec_for
+from sandbox.pipeline.runtime import Environment, InvocationError, RuntimeSpec, spec_for
 from sandbox.pipeline.stack import Function
 
 if TYPE_CHECKING:
@@ -32,106 +33,92 @@ def handle(event, context):
         time.sleep(event["sleep"])
     if "exit" in event:
         os._exit(3)
-    return {"count": COUNT, "function": context.function_name, "left": context.get_remaining_time_in_millis() > 0}
+    return {"count": COUNT, "left": context.get_remaining_time_in_millis() > 0}
 """
 
 
-def function(**environment: str) -> Function:
-    """Make a deployed function."""
-    return Function("fn", "code.handle", "python3.13", timeout=1, memory=256, environment=environment)
+def spec(folder: Path, overrides: dict[str, str] | None = None, **environment: str) -> RuntimeSpec:
+    """Return how to run a small handler in plain Python, with a timeout of one second."""
+    deployed = Function("fn", "code.handle", "python3.13", timeout=1, memory=256, environment=environment)
+    return spec_for(deployed, Artefact(folder), "http://127.0.0.1:9", emulator=None, overrides=overrides or {})
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[Environment]:
-    """Yield a plain environment (no emulator needed) around a small handler; its timeout is one second."""
     (tmp_path / "code.py").write_text(HANDLER)
-    spec = spec_for(function(), Artefact(tmp_path, is_built=True), "http://127.0.0.1:1", emulator=None, overrides={})
-    running = Environment(spec, tmp_path, "environment")
+    running = Environment(spec(tmp_path), tmp_path, "environment")
     yield running
     running.kill()
 
 
-def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended; one that only waits to be reaped has."""
-    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return done.stdout.strip() in ("", "Z")
-
-
 def wait(condition: Callable[[], bool]) -> None:
-    """Wait until it holds."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_the_function_never_reaches_the_real_aws(tmp_path: Path) -> None:
-    """Whatever the template says of the endpoint, it is the emulator's; nothing of our own environment goes along."""
-    os.environ["LEAK"] = "1"
-    try:
-        deployed = function(AWS_ENDPOINT_URL="", THRIVE_SCOPE="api/write")
-        spec = spec_for(deployed, Artefact(tmp_path, is_built=True), "http://127.0.0.1:9", emulator=None, overrides={})
-    finally:
-        del os.environ["LEAK"]
-    assert spec.variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
-    assert spec.variables["THRIVE_SCOPE"] == "api/write"
-    assert "LEAK" not in spec.variables
+def is_gone(pid: int) -> bool:
+    """Return whether a process has ended (a zombie has)."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return done.stdout.strip() in ("", "Z")
 
 
-def test_overrides_win_and_may_change_the_timeout(tmp_path: Path) -> None:
-    """A test or the demonstration may hurry things along."""
+def test_the_function_gets_its_own_variables_and_cannot_reach_the_real_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "mine")
     overrides = {"THRIVE_SCOPE": "", "AWS_LAMBDA_FUNCTION_TIMEOUT": "7"}
-    deployed = function(THRIVE_SCOPE="api/write")
-    spec = spec_for(deployed, Artefact(tmp_path, is_built=True), "http://x", emulator=None, overrides=overrides)
-    assert spec.variables["THRIVE_SCOPE"] == ""
-    assert spec.timeout == 7
+    overridden = spec(tmp_path, overrides, AWS_ENDPOINT_URL="", THRIVE_SCOPE="api/write", MAX_CONCURRENCY="5")
+    assert overridden.variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
+    assert (overridden.variables["THRIVE_SCOPE"], overridden.variables["MAX_CONCURRENCY"]) == ("", "5")
+    assert overridden.timeout == 7
+    assert "AWS_PROFILE" not in overridden.variables
 
 
-def test_a_warm_environment_keeps_its_state(environment: Environment) -> None:
-    """Two invocations share one initialisation, and what the function prints is in the log."""
-    assert environment.invoke({}) == b'{"count": 1, "function": "fn", "left": true}'
-    assert environment.invoke({}).startswith(b'{"count": 2')
-    assert environment.cold_starts == 1
-    assert environment.log.read_text().count("called") == 2
-
-
-def test_an_exception_is_an_error_and_the_environment_stays_warm(environment: Environment) -> None:
-    """What the function raises comes back by type and text."""
+def test_a_warm_environment_keeps_its_state_even_after_an_exception(environment: Environment) -> None:
+    assert environment.invoke({}) == b'{"count": 1, "left": true}'
     with pytest.raises(InvocationError, match="ValueError: boom") as raised:
         environment.invoke({"raise": "boom"})
     assert raised.value.kind == "error"
-    assert environment.invoke({}).startswith(b'{"count": 2')
+    assert environment.invoke({}) == b'{"count": 3, "left": true}'
+    assert environment.cold_starts == 1
+    assert environment.log.read_text().count("called") == 3
 
 
 @pytest.mark.parametrize("event", [{"exit": 1}, {"sleep": 30}])
 def test_a_dead_environment_starts_again(environment: Environment, event: dict[str, int]) -> None:
-    """After an exit, or the timeout, the next invocation is cold."""
     with pytest.raises(InvocationError):
         environment.invoke(event)
-    assert environment.invoke({}).startswith(b'{"count": 1')
+    assert environment.invoke({}) == b'{"count": 1, "left": true}'
     assert environment.cold_starts == 2
 
 
-def test_a_child_that_ends_while_starting_is_named(tmp_path: Path) -> None:
-    """The error says which program, and where its log is."""
-    child = Child([sys.executable, "-c", "raise SystemExit(1)"], os.environ, cwd=tmp_path, out=tmp_path / "log")
+def test_an_environment_that_is_killed_while_it_starts_has_died(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("import time; time.sleep(60)")
+    killer = threading.Thread(target=lambda: (wait(lambda: environment.cold_starts == 1), environment.kill()))
+    killer.start()
+    with pytest.raises(InvocationError) as raised:
+        environment.invoke({})
+    killer.join()
+    assert raised.value.kind == "exit"
+
+
+def test_a_child_that_does_not_start_is_named_with_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(StartError, match="/no/such/program cannot be run"):
+        Child(["/no/such/program"], {}, cwd=tmp_path, out=log)
+    child = Child([sys.executable, "-c", "raise SystemExit(1)"], os.environ, cwd=tmp_path, out=log)
     with pytest.raises(StartError, match=r"ended while starting; see .*log"):
         child.wait_until(lambda: False, seconds=10)
     child.kill()
 
 
-def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A missing program is an error of its own, not a traceback of Popen's."""
-    with pytest.raises(StartError, match="/no/such/program cannot be run"):
-        Child(["/no/such/program"], {}, cwd=tmp_path, out=tmp_path / "log")
-
-
-def test_killing_a_child_ends_its_whole_session(tmp_path: Path) -> None:
-    """A grandchild in a process group of its own goes too, as the runtime below the emulator must."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("sessions are looked up in /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sessions are looked up in /proc")
+def test_killing_a_child_kills_its_whole_session(tmp_path: Path) -> None:
+    """A grandchild in a process group of its own too: the runtime below Lambda's emulator is one."""
     program = (
-        "import os, subprocess, sys, time, pathlib\n"
+        "import subprocess, sys, time, pathlib\n"
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], process_group=0)\n"
         "pathlib.Path('pid').write_text(str(p.pid))\n"
         "time.sleep(60)\n"
@@ -143,8 +130,7 @@ def test_killing_a_child_ends_its_whole_session(tmp_path: Path) -> None:
     wait(lambda: is_gone(int(pid.read_text())))
 
 
-def test_a_child_does_not_outlive_us(tmp_path: Path) -> None:
-    """Even SIGKILL for the program that started it leaves no child behind."""
+def test_a_child_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = (
         "import os, sys, pathlib\n"
         "from sandbox.pipeline.processes import Child\n"
@@ -156,3 +142,24 @@ def test_a_child_does_not_outlive_us(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program], check=False)
     wait(lambda: is_gone(int((tmp_path / "pid").read_text())))
+
+
+# --- The artefact that they run ---------------------------------------------------------------------------------------
+
+
+def test_each_content_is_built_once_and_unused_builds_are_deleted(tmp_path: Path) -> None:
+    source, cache, log = tmp_path / "src", tmp_path / "cache", tmp_path / "log"
+    source.mkdir()
+    (source / "Makefile").write_text(f"build-Fn:\n\t@cp code.py '$(ARTIFACTS_DIR)/'\n\t@echo built >> '{log}'\n")
+    (source / "code.py").write_text("x = 1\n")
+
+    first = build(source, "Fn", cache)
+    assert build(source, "Fn", cache) == first
+    assert [path.name for path in first.path.iterdir()] == ["code.py"]
+    assert log.read_text() == "built\n"
+
+    os.utime(first.path, (0, 0))
+    (source / "code.py").write_text("x = 2\n")
+    second = build(source, "Fn", cache)
+    assert [path for path in (first.path, second.path) if path.is_dir()] == [second.path]
+    assert log.read_text() == "built\nbuilt\n"

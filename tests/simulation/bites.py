@@ -68,33 +68,30 @@ def answers(change: Callable[[dict[str, Any]], Any]) -> Breakage:
 
 
 def reads(means: Callable[[Any, int], bool], how: Callable[[Any, int], Any]) -> Breakage:
-    """Read some of Thrive's answers, given the answer and its status, in another way; raise what is an exception."""
+    """Read some of Thrive's answers to completions, given the answer and its status, in another way."""
 
     def breakage(package: Package) -> None:
         def make(original: Any) -> Any:
             def interpret(self: Any, response: Any, grant: Any) -> Any:
-                if not means(response, response.status):
-                    return original(self, response, grant)
-                outcome = how(package, response.status)
-                if isinstance(outcome, Exception):
-                    raise outcome
-                return outcome
+                if self._scope == "api/write" and means(response, response.status):
+                    return how(package, response.status)(grant)
+                return original(self, response, grant)
 
             return interpret
 
-        package.replace("thrive.ThriveClient._interpret", make)
+        package.replace("thrive.ThriveApi._interpret", make)
 
     return breakage
 
 
 def created(package: Any, _status: int) -> Any:
-    """Return that a record was created."""
-    return package.outcomes.Created(None, 201)
+    """Return what reads an answer as a record that was created."""
+    return lambda grant: package.thrive.Answer(201, {}, grant)
 
 
 def refused(package: Any, status: int) -> Any:
-    """Return that Thrive refuses the completion."""
-    return package.errors.RefusedError("refused", status=status)
+    """Return what reads an answer as a refusal of the completion."""
+    return lambda grant: package.thrive.Answer(status if 400 <= status < 500 and status != 409 else 422, {}, grant)
 
 
 def backoff(change: Callable[[Any, int, float | None], tuple[int, float | None]]) -> Breakage:
@@ -215,7 +212,7 @@ def _any_trouble_halts(package: Package) -> None:
     def learn(self: Any, error: Any) -> None:
         self._halted = package.errors.AccessError("unavailable", f"Thrive is unwell: {type(error).__name__}")
 
-    package.replace("sync._Batch._learn_from", lambda _: learn)
+    package.replace("sync._Access.failed", lambda _: learn)
 
 
 def _forbidden_halts(package: Package) -> None:
@@ -227,7 +224,7 @@ def _forbidden_halts(package: Package) -> None:
 
         return learn
 
-    package.replace("sync._Batch._learn_from", make)
+    package.replace("sync._Access.failed", make)
 
 
 def _without_groups(original: Any) -> Any:
@@ -306,8 +303,13 @@ def _fails_at_once(package: Package) -> None:
     package.replace("retry.RetryPolicy.call", make)
 
 
-def _remembers_each_failure(self: Any, _subject: Any) -> None:
-    self._failed[object()] = None
+def _counts_attempts(original: Any) -> Any:
+    def failed(self: Any, subject: Any, now: Any) -> Any:
+        if subject in self._tried:
+            self._failed.add(object())
+        return original(self, subject, now)
+
+    return failed
 
 
 def _never_ends(original: Any) -> Any:
@@ -328,7 +330,7 @@ def _ends_by_itself(original: Any) -> Any:
 
 def _first_of_each_pair_alone(original: Any) -> Any:
     def is_probe_due(self: Any, subject: Any, now: Any) -> Any:
-        self._round = []
+        self._first = None
         return original(self, subject, now)
 
     return is_probe_due
@@ -531,7 +533,7 @@ BITES = (
     bite("the pace never rises", 300, "of the rate that Thrive accepts", put("pressure.FASTER", 0.0)),
     # ---- outages and probes
     bite("an outage begins with single attempts", 100, "an outage that is none", _fails_at_once),
-    bite("an outage begins with one message that fails three times", 300, "an outage that is none", put("pressure.Outage._remember", _remembers_each_failure)),
+    bite("an outage begins with one message that fails three times", 300, "an outage that is none", wrap("pressure.Outage.failed", _counts_attempts)),
     bite("an outage begins although Thrive answers", 300, "an outage that is none", wrap("pressure.Outage.answered", _only_ends_outages)),
     bite("an outage never ends", 100, "an outage that is none", wrap("pressure.Outage.answered", _never_ends)),
     bite("an outage ends without an answer", 300, "of an outage|in an outage", wrap("pressure.Outage.probe_failed", _ends_by_itself)),
@@ -539,7 +541,7 @@ BITES = (
     bite("a probe is repeated", 100, "in an outage", edit("retry.RetryPolicy.call", assigned("is_last", "attempts == 3"))),
     bite("outages are probed too often", 300, "of an outage|in an outage", put("pressure.LONGEST_PROBE_SECONDS", 0.0)),
     bite("outages are probed too seldom", 100, "though a probe was due", put("pressure.LONGEST_PROBE_SECONDS", 3600.0)),
-    bite("a probe is always the same message", 500, "in an outage of sick messages", put("pressure.Outage.has_failed", lambda self, subject: subject not in self._failed)),
+    bite("a probe is always the same message", 500, "in an outage of sick messages", put("pressure.Outage.has_failed", lambda self, subject: subject not in self._tried)),
     bite("there is no second probe", 500, "in an outage of sick messages", wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone)),
     bite("an attempt that our own deadline cut short counts as a failure", 1000, "an outage that is none", _cut_short_is_a_failure),
     # ---- what anybody may read

@@ -71,7 +71,7 @@ class Calls:
         self._subjects = subjects
         self._in_flight = 0
         self._answers: deque[float] = deque([float("-inf")], maxlen=50)
-        self._attempts: dict[str, Call] = {}
+        self._attempts: dict[Hashable, Call] = {}  # the last failed one of each subject
         # Subjects that failed twice in a row, perhaps and certainly without an answer in between.
         self._failed: set[Hashable] = set()
         self._surely_failed: set[Hashable] = set()
@@ -156,20 +156,21 @@ class Calls:
 
     def _has_failed(self, call: Call, subject: Hashable) -> None:
         now = self._world.kernel.now
-        previous = self._attempts.get(call.about)
-        self._attempts[call.about] = call
+        previous = self._attempts.get(subject)
+        self._attempts[subject] = call
         if self._kind == "tokens":
             # One request may do: there may be no time for a second one.
             self._maybe_out_until = float("inf")
-        if previous is None or previous.invocation is not call.invocation:
+        if previous is None:
             return
-        answers = [at for at in self._answers if at >= previous.began]
-        if not answers and previous.began > self._answers[-1] + SLACK:
+        assert previous.ended is not None
+        if previous.ended > self._answers[-1] + SLACK:
             self._surely_failed.add(subject)
+        answers = [at for at in self._answers if at >= previous.ended + SLACK]
         if all(at > now - SLACK for at in answers):
             self._failed.add(subject)
         if len(self._failed) >= self._subjects:
-            self._maybe_out_until = float("inf") if not answers else now + SLACK
+            self._maybe_out_until = max(self._maybe_out_until, now + SLACK if answers else float("inf"))
         if len(self._surely_failed) >= self._subjects and self.out_since is None:
             self.out_since = now
 
@@ -208,7 +209,8 @@ class Calls:
         if self.last_ended is None or self.last_ended > started:
             return False
         age = self._environment.process.wall() - self._wall_at_end - (self._world.kernel.now - started)
-        return age < 0 or age > LONGEST_PROBE + SLACK
+        # After a small step back it may still lie after the moment that the interval counts from.
+        return age < -REQUEST_TIMEOUT or age > LONGEST_PROBE + SLACK
 
     def _bad(self, what: str) -> None:
         self._world.violate(what)

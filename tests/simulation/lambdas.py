@@ -310,11 +310,13 @@ class Poller:
 
 
 def failures(answer: Any, known: set[str]) -> set[str]:
-    """Return the ids that come again: all of them if the function raised, or answered what is no answer."""
+    """Return the ids of the messages that become visible again after an answer, or after what the function raised."""
+    if isinstance(answer, Exception):
+        return known
     try:
-        return set(known) if isinstance(answer, Exception) else set(failed_ids(json.dumps(answer).encode(), known))
+        return set(failed_ids(json.dumps(answer).encode(), known))
     except MalformedAnswerError:
-        return set(known)
+        return known
 
 
 def environment_variables(queue_url: str, dead_letter_queue_url: str | None, in_flight: int) -> dict[str, str]:

@@ -45,7 +45,9 @@ _REPLACED: dict[str, Any] = {
     ),
     "random": SimpleNamespace(uniform=lambda low, high: sim.kernel().rng.uniform(low, high), seed=lambda: None),
     # The real `local` and `Thread` are there for modules that the simulated pool replaces.
-    "threading": SimpleNamespace(Lock=sim.Lock, RLock=sim.RLock, local=threading.local, Thread=threading.Thread),
+    "threading": SimpleNamespace(
+        Lock=sim.Lock, RLock=sim.RLock, Semaphore=sim.Semaphore, local=threading.local, Thread=threading.Thread
+    ),
     "concurrent.futures": SimpleNamespace(
         Executor=sim.Executor, Future=sim.Future, ThreadPoolExecutor=sim.ThreadPoolExecutor, wait=sim.wait
     ),

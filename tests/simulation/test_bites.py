@@ -53,7 +53,7 @@ def test_a_breakage_that_no_longer_applies_is_an_error() -> None:
     with pytest.raises(StaleBreakageError, match="no such function"):
         package.rewrite("handler.NoSuchClass.run", lambda _: 1)
     with pytest.raises(StaleBreakageError, match="2 places to change, not 1"):
-        package.rewrite("retry.RetryPolicy.call", assigned("previous", "None"))
+        package.rewrite("retry.RetryPolicy.call", assigned("wait", "None"))
 
 
 def test_no_two_breakages_have_one_name() -> None:

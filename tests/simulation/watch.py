@@ -229,7 +229,9 @@ class Watch:
         if answer.status in {400, 401}:
             memory.token_refused[secret] = now
             memory.refusals += secret == memory.secret
-            memory.unread_refusal = secret == memory.secret
+            # A token that is still valid is used to its end, whatever becomes of its renewal.
+            has_token = self._good_token_age(call.environment, secret) is not None
+            memory.unread_refusal = secret == memory.secret and not has_token
         elif answer.status == 200:
             lifetime = fields.get("expires_in")
             usable = isinstance(lifetime, (int, float)) and not isinstance(lifetime, bool) and lifetime > 0
@@ -288,7 +290,10 @@ class Watch:
         whole = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(message.receives - 1, 30))
         longest = max(whole, environment.memory.longest_retry_after, 60.0) + 1
         sent, invocation = self.sent_of[message.id], environment.invocation
-        due = invocation.retry_after.get(sent.key, 0.0) if invocation is not None and sent.key is not None else 0.0
+        due = 0.0
+        # A thread that an earlier invocation left behind puts off by what it knew then.
+        if invocation is not None and sent.key is not None and not environment.left_threads:
+            due = invocation.retry_after.get(sent.key, 0.0)
         is_limited = invocation is not None and message.id in invocation.rate_limited and invocation.throttles == 1
         if is_limited and not environment.odd_times:
             due = max(due, environment.completions.pause_left() - SLACK)
@@ -398,7 +403,9 @@ class Watch:
         for defect in invocation.defects:
             self._bad(f"a defect: {defect}")
         memory = environment.memory
-        if memory.unread_refusal and memory.reads_in_invocation == 0 and self._in_time(environment, invocation):
+        # A read that failed is not repeated within a second.
+        is_read = memory.reads_in_invocation > 0 or invocation.started - memory.secret_asked_at < 1.0
+        if memory.unread_refusal and not is_read and self._in_time(environment, invocation):
             self._bad("a secret was refused, and not read again")
         for message, receipt in invocation.messages:
             lines = invocation.lines[message.id]

@@ -10,18 +10,25 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qs
 
 from botocore.exceptions import ClientError
 
 from completion_sync.clock import Deadline, Instant
-from completion_sync.completion import Completion
+from completion_sync.completion import Completion, read_completion
 from completion_sync.credentials import Credentials
+from completion_sync.pressure import Pressure
+from completion_sync.resolution import Resolver
+from completion_sync.retry import RetryPolicy
+from completion_sync.sync import CompletionSync, Recorder
 from completion_sync.transport import Response
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from completion_sync.clock import Clock
+    from completion_sync.people import People
 
 T = TypeVar("T")
 
@@ -56,7 +63,10 @@ class FakeClock:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
             self.sleeps.append(seconds)
+        before = self.now()
         self.advance(seconds)
+        if seconds > 0 and self.now().monotonic == before.monotonic:
+            self.advance(1e-6)  # the rest of a wait, too small to be added to a float of this size, would never pass
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass on both clocks."""
@@ -272,7 +282,7 @@ def completion_fields(**changes: object) -> dict[str, object]:
 
 def completion(**changes: object) -> Completion:
     """Give a completion."""
-    return Completion.parse(completion_fields(**changes))
+    return read_completion(completion_fields(**changes))
 
 
 def body(**changes: object) -> str:
@@ -353,9 +363,45 @@ def sqs_event(*records: dict[str, Any]) -> dict[str, Any]:
     return {"Records": list(records)}
 
 
+def memory_of(seconds: float) -> list[tuple[str, float, bool]]:
+    """Return test cases for what is remembered for ``seconds``: how a clock moves, how far, whether it still holds."""
+    moves = [("advance", 0.0), ("advance", seconds - 1e-6), ("advance", seconds), ("freeze", seconds)]
+    return [*((how, far, far < seconds) for how, far in moves), ("step_wall", -0.5, False)]
+
+
 def far_deadline(clock: Clock) -> Deadline:
     """Give a deadline that no test reaches."""
     return Deadline(clock, 1e9)
+
+
+def pressure(clock: Clock, **options: Any) -> Pressure:
+    """Return the pressure of completions on a clock, without jitter: each random wait is the longest possible."""
+    defaults: dict[str, Any] = {"count": Counts(), "announce": _ignore, "uniform": lambda _shortest, longest: longest}
+    return Pressure("completions", clock, **(defaults | options))
+
+
+def sync_of(
+    recorder: Recorder,
+    completions: Pressure,
+    executor: Callable[[], Executor],
+    clock: Clock,
+    *,
+    counts: Counts | None = None,
+    unexpected: Callable[[Exception], None] | None = None,
+) -> CompletionSync:
+    """Return an engine without randomness for completions in Thrive's own ids: it can look nothing up."""
+    return CompletionSync(
+        recorder,
+        Resolver(cast("People", None), None),
+        RetryPolicy(clock, lambda _shortest, longest: longest),
+        completions,
+        pressure(clock),
+        0.0,
+        executor,
+        clock,
+        Counts() if counts is None else counts,
+        unexpected or _fail,
+    )
 
 
 def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
@@ -397,3 +443,11 @@ def holds_any(text: str, canaries: Sequence[str]) -> list[str]:
 
 def _nothing() -> None:
     return None
+
+
+def _ignore(_text: str) -> None:
+    return None
+
+
+def _fail(error: Exception) -> None:
+    raise AssertionError("unexpected") from error

@@ -1,4 +1,4 @@
-"""A client without any cleverness, for tests of the stand-in: one request, one answer, or urllib3's own error."""
+"""A minimal client for tests of the stand-in: one request, one answer, or urllib3's own exception."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def basic(username: str, password: str) -> str:
 
 
 class PlainClient:
-    """Speaks to one stand-in over pooled connections; close it by `close`."""
+    """Calls one stand-in over pooled connections, until it is closed."""
 
     def __init__(self, api: StandIn, *, timeout: float = 5.0, **pool_options: Any) -> None:
         self.api = api
@@ -53,7 +53,7 @@ class PlainClient:
         return token
 
     def complete(self, authorization: str = "", **members: Any) -> urllib3.BaseHTTPResponse:
-        """POST a completion; HTTP Basic unless told otherwise; a member given as None is left out."""
+        """POST a completion, by default with HTTP Basic; a member that is None is left out."""
         body = {name: value for name, value in {**COMPLETION, **members}.items() if value is not None}
         return self.request(
             "POST",

@@ -16,17 +16,23 @@ import yaml
 TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 ACCOUNT, REGION, STACK = "123456789012", "eu-west-1", "learning"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+OLD_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0000abcd-12ab-34cd-56ef-1234567890ab"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:thrive-AbCdEf"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:learning-completions"
+BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundaries/applications"
 
+# What a FIFO queue needs beside its type.
+FIFO = {"QueueType": "fifo", "UserWaitHours": "0"}
+CONFIG = {"ConfigUri": "s3://learning-config/thrive/", "ConfigKmsKeyArn": KEY}
 # Each must deploy; together they decide every condition both ways.
 PARAMETER_SETS: dict[str, dict[str, str]] = {
     "defaults": {},
-    "fifo": {"QueueType": "fifo"},
+    "fifo": FIFO,
     "direct": {"EventDelivery": "direct"},
-    "customer-key": {"KmsKeyArn": KEY},
+    "customer-key": {"KmsKeyArn": KEY, "PreviousKmsKeyArn": OLD_KEY},
     "created-key": {"KmsKeyArn": "create", "AlarmEmail": "ops@example.com"},
-    "existing-secret": {"ThriveSecretArn": SECRET, "ThriveSecretKmsKeyArn": KEY},
+    "existing-secret": {"ThriveSecretArn": SECRET, "ThriveSecretKmsKeyArn": KEY, "EventBusName": "learning"},
+    "configured": CONFIG,
     "queue-only": {"EventDelivery": "none", "AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:pager"},
     "everything": {
         "Architecture": "arm64",
@@ -36,7 +42,9 @@ PARAMETER_SETS: dict[str, dict[str, str]] = {
         "EventDelivery": "direct",
         "EventSources": "app.one,app.two",
         "KmsKeyArn": "create",
+        "PermissionsBoundaryArn": BOUNDARY,
         "QueueRetentionDays": "13",
+        "RolePath": "/applications/learning/",
         "SnapStart": "PublishedVersions",
         "SnsTopicArn": TOPIC,
         "ThriveEnvironment": "staging-mea",
@@ -79,12 +87,12 @@ def _raw_template() -> dict[str, Any]:
 
 
 def raw() -> dict[str, Any]:
-    """Give the template as written, the short forms written out."""
+    """Return the template as written, the short forms written out."""
     return copy.deepcopy(_raw_template())
 
 
 def parameters(values: dict[str, str]) -> dict[str, Any]:
-    """Give every parameter's value: the given one or the default."""
+    """Return every parameter's value: the given one or the default."""
     return {
         name: str(values.get(name, definition.get("Default", ""))) for name, definition in raw()["Parameters"].items()
     }
@@ -92,13 +100,16 @@ def parameters(values: dict[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Transformed:
-    """The resources and outputs that one set of parameters makes."""
+    """The resources and outputs that one set of parameters makes.
+
+    References to resources stay: as a mapping, or as ``<Name>`` or ``<Name.Attribute>`` within a text.
+    """
 
     resources: dict[str, dict[str, Any]]
     outputs: dict[str, Any]
 
     def of_type(self, resource_type: str) -> dict[str, dict[str, Any]]:
-        """Give the properties of each resource of a type, by logical id."""
+        """Return the properties of each resource of a type, by logical id."""
         return {
             name: resource.get("Properties", {})
             for name, resource in self.resources.items()
@@ -106,13 +117,49 @@ class Transformed:
         }
 
     def one(self, resource_type: str) -> dict[str, Any]:
-        """Give the properties of the only resource of a type."""
+        """Return the properties of the only resource of a type."""
         (properties,) = self.of_type(resource_type).values()
         return properties
 
     def properties(self, logical_id: str) -> dict[str, Any]:
-        """Give the properties of one resource."""
+        """Return the properties of one resource."""
         return self.resources[logical_id]["Properties"]
+
+    def depends_on(self, logical_id: str) -> set[str]:
+        """Return all that CloudFormation creates before a resource: by DependsOn, by reference, or through others."""
+        found: set[str] = set()
+        unseen = {logical_id}
+        while unseen:
+            resource = self.resources[unseen.pop()]
+            nearest = {*_explicit(resource), *_references(resource.get("Properties", {}))} & self.resources.keys()
+            unseen |= nearest - found
+            found |= nearest
+        return found
+
+    def explicitly_depends_on(self, logical_id: str) -> list[str]:
+        """Return what a resource names in DependsOn, present or not."""
+        return _explicit(self.resources[logical_id])
+
+
+def _explicit(resource: dict[str, Any]) -> list[str]:
+    names = resource.get("DependsOn", [])
+    return [names] if isinstance(names, str) else names
+
+
+def _references(node: Any) -> set[str]:
+    """Return the names of the resources that properties refer to."""
+    if isinstance(node, str):
+        return set(re.findall(r"<(\w+)", node))
+    if isinstance(node, list):
+        return set().union(*map(_references, node))
+    if not isinstance(node, dict):
+        return set()
+    found = set().union(*map(_references, node.values()))
+    if "Ref" in node:
+        found.add(node["Ref"])
+    if "Fn::GetAtt" in node:
+        found.add(node["Fn::GetAtt"][0])
+    return found
 
 
 @functools.cache
@@ -121,12 +168,12 @@ def transformed(name: str) -> Transformed:
     return transform(PARAMETER_SETS[name])
 
 
-def transform(values: dict[str, str]) -> Transformed:
+def transform(values: dict[str, str], *, code: str = "s3://bucket/artefact.zip") -> Transformed:
     """Transform the template for any parameters."""
     from samtranslator.translator.transform import transform as sam  # noqa: PLC0415 - slow, and few tests need it
 
     fragment = raw()
-    fragment["Resources"]["CompletionFunction"]["Properties"]["CodeUri"] = "s3://bucket/artefact.zip"
+    fragment["Resources"]["CompletionFunction"]["Properties"]["CodeUri"] = code
     given = parameters(values)
     with patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
         template = sam(fragment, dict(given), _NoManagedPolicies())
@@ -216,7 +263,7 @@ class _Resolver:
 
 
 def rule_violations(values: dict[str, str]) -> list[str]:
-    """Give the descriptions of the ``Rules:`` assertions that parameters violate."""
+    """Return the descriptions of the ``Rules:`` assertions that parameters violate."""
     template = raw()
     given = parameters(values)
 

@@ -27,8 +27,13 @@ def test_every_promise_names_a_test():
     assert [bullet for bullet in bullets if "`test_" not in bullet] == []
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
-def test_links_of_a_page_lead_somewhere(page):
-    """Every relative link of a page names a file that is there."""
-    links = re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / page).read_text(encoding="utf-8"))
-    assert [link for link in links if "://" not in link and not (ROOT / "docs" / link).exists()] == []
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("mappings/**/*.md")]
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_relative_links_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()] == []

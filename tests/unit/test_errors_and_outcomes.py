@@ -1,6 +1,4 @@
-"""The error tree and the four outcomes: small things that everything else leans on."""
-
-from __future__ import annotations
+"""The error tree and the outcomes."""
 
 from typing import get_args
 
@@ -11,157 +9,116 @@ from completion_sync.errors import (
     AccessError,
     CallError,
     CompletionSyncError,
+    ConfigError,
     DeferralError,
     DeferralReason,
     EventNotRecordedError,
+    ForbiddenError,
+    HeldError,
+    InvalidExpressionError,
     InvalidMessageError,
     OutOfTimeError,
     RefusedError,
     RejectionReason,
     SettingError,
     TemporaryError,
+    UnknownContentError,
+    UnknownUserError,
     UnsupportedEventError,
 )
 from completion_sync.outcomes import Created, Deferred, Existing, Outcome, Rejected
 
-PARENTS: dict[type[Exception], type[Exception]] = {
-    CompletionSyncError: Exception,
-    SettingError: CompletionSyncError,
-    UnsupportedEventError: CompletionSyncError,
-    EventNotRecordedError: CompletionSyncError,
-    InvalidMessageError: CompletionSyncError,
-    CallError: CompletionSyncError,
-    RefusedError: CallError,
-    DeferralError: CallError,
-    TemporaryError: DeferralError,
-    AccessError: DeferralError,
-    OutOfTimeError: DeferralError,
-}
+
+def test_the_error_tree():
+    # Clauses of "except" and "match" rely on it.
+    found = {
+        thing: thing.__base__
+        for thing in vars(errors).values()
+        if isinstance(thing, type) and issubclass(thing, Exception)
+    }
+
+    assert found == {
+        CompletionSyncError: Exception,
+        **dict.fromkeys([SettingError, UnsupportedEventError, EventNotRecordedError], CompletionSyncError),
+        **dict.fromkeys([InvalidMessageError, CallError, ConfigError, InvalidExpressionError], CompletionSyncError),
+        **dict.fromkeys([RefusedError, UnknownUserError, UnknownContentError, DeferralError], CallError),
+        **dict.fromkeys([HeldError, TemporaryError, ForbiddenError, AccessError, OutOfTimeError], DeferralError),
+    }
 
 
-class TestErrors:
-    """The tree."""
-
-    def test_the_tree_is_this_one(self) -> None:
-        """Every error of the package has its one place in the tree, for ``except`` clauses rely on it."""
-        found = {
-            thing: thing.__base__
-            for thing in vars(errors).values()
-            if isinstance(thing, type) and issubclass(thing, Exception)
-        }
-
-        assert found == PARENTS
-
-    def test_a_setting_error_names_the_variable_first(self) -> None:
-        """The text begins with the variable, which can also be asked for."""
-        error = SettingError("MAX_CONCURRENCY", "must be a number")
-
-        assert (str(error), error.variable) == ("MAX_CONCURRENCY: must be a number", "MAX_CONCURRENCY")
-
-    @pytest.mark.parametrize("kind", [CallError, RefusedError])
-    def test_a_call_error_carries_text_and_status(self, kind: type[CallError]) -> None:
-        """The detail is the text; the status is None where none arrived."""
-        with_status, without = kind("Thrive answered 422", status=422), kind("no answer")
-
-        assert (str(with_status), with_status.detail, with_status.status) == (
-            "Thrive answered 422",
-            "Thrive answered 422",
-            422,
-        )
-        assert (without.detail, without.status) == ("no answer", None)
-
-    @pytest.mark.parametrize("kind", [DeferralError, TemporaryError, AccessError])
-    def test_a_deferral_carries_its_reason_and_wait(self, kind: type[DeferralError]) -> None:
-        """Reason, status and Retry-After are kept; the latter two are None unless given."""
-        full = kind("rate_limited", "Thrive answered 429", status=429, retry_after=5.0)
-        bare = kind("unavailable", "no answer")
-
-        assert (full.reason, str(full), full.detail, full.status, full.retry_after) == (
-            "rate_limited",
-            "Thrive answered 429",
-            "Thrive answered 429",
-            429,
-            5.0,
-        )
-        assert (bare.reason, bare.status, bare.retry_after) == ("unavailable", None, None)
-
-    def test_out_of_time_is_a_deferral_of_its_own_reason(self) -> None:
-        """Being out of time needs no further words, and may have them."""
-        assert (OutOfTimeError().reason, OutOfTimeError().status, OutOfTimeError().retry_after) == (
-            "out_of_time",
-            None,
-            None,
-        )
-        assert str(OutOfTimeError()) == "no time was left before the function's deadline"
-        assert OutOfTimeError("cut off").detail == "cut off"
-
-    def test_an_access_error_can_be_raised_again(self) -> None:
-        """Another thread gets an equal error of its own: a shared one would collect both tracebacks."""
-        error = AccessError("rate_limited", "no token: answered 429", status=429, retry_after=7.0)
-        with pytest.raises(AccessError):
-            raise error
-
-        copy = error.again()
-
-        assert copy is not error
-        assert type(copy) is AccessError
-        assert vars(copy) == vars(error)
-        assert copy.args == error.args
-        assert copy.__traceback__ is None
-
-
-class TestOutcomes:
-    """The four ways in which a message ends."""
-
-    @pytest.mark.parametrize(
-        ("outcome", "name", "reason", "statement_id", "status"),
-        [
-            (Created("s-1", 201), "created", None, "s-1", 201),
-            (Created(None, 201), "created", None, None, 201),
-            (Existing("s-1", 200), "exists", None, "s-1", 200),
-            (Existing(None, 409), "exists", None, None, 409),
-            (Rejected("refused", "no", 422), "rejected", "refused", None, 422),
-            (Rejected("invalid_message", "no"), "rejected", "invalid_message", None, None),
-            (Deferred("rate_limited", "later", 429, 5.0), "deferred", "rate_limited", None, 429),
-            (Deferred("out_of_time", "later"), "deferred", "out_of_time", None, None),
+@pytest.mark.parametrize(
+    ("error", "attributes"),
+    [
+        (SettingError("X", "is wrong"), {"variable": "X"}),
+        (RefusedError("X: is wrong", status=422), {"status": 422}),
+        (RefusedError("X: is wrong"), {"status": None}),
+        *[
+            (
+                kind("rate_limited", "X: is wrong", status=429, retry_after=5.0),
+                {"reason": "rate_limited", "status": 429, "retry_after": 5.0},
+            )
+            for kind in (HeldError, TemporaryError, AccessError)
         ],
-        ids=lambda value: value.name if isinstance(value, get_args(Outcome)) else "",
-    )
-    def test_every_outcome_answers_the_same_questions(
-        self, outcome: Outcome, name: str, reason: str | None, statement_id: str | None, status: int | None
-    ) -> None:
-        """Name, reason, statement id and status can be asked of each without telling them apart."""
-        assert (outcome.name, outcome.reason, outcome.statement_id, outcome.status) == (
-            name,
-            reason,
-            statement_id,
-            status,
-        )
+        (
+            TemporaryError("unavailable", "X: is wrong"),
+            {"reason": "unavailable", "status": None, "retry_after": None},
+        ),
+        (ForbiddenError("X: is wrong"), {"reason": "unauthorized", "status": 403, "retry_after": None}),
+        (OutOfTimeError("X: is wrong"), {"reason": "out_of_time", "status": None, "retry_after": None}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_an_error_carries(error, attributes):
+    assert str(error) == "X: is wrong"
+    assert vars(error) == attributes | ({"detail": "X: is wrong"} if isinstance(error, CallError) else {})
 
-    def test_only_a_deferral_has_a_wait(self) -> None:
-        """A wait is None unless Thrive named one."""
-        assert Deferred("unavailable", "later").retry_after is None
-        assert Deferred("unavailable", "later", 503, 5.0).retry_after == 5.0
 
-    def test_the_reasons_are_those_of_the_documented_table(self) -> None:
-        """The vocabulary is part of the interface: dead-letter attributes, logs and answers carry it."""
-        assert set(get_args(RejectionReason)) == {"invalid_message", "refused"}
-        assert set(get_args(DeferralReason)) == {
-            "rate_limited",
-            "unavailable",
-            "unauthorized",
-            "misconfigured",
-            "out_of_time",
-        }
+def test_out_of_time_needs_no_words():
+    assert OutOfTimeError().detail == "no time was left before the function's deadline"
 
-    @pytest.mark.parametrize(
-        "outcome",
-        [Created("s", 201), Existing("s", 200), Rejected("refused", "no"), Deferred("unavailable", "later")],
-        ids=lambda outcome: outcome.name,
-    )
-    def test_an_outcome_is_a_value(self, outcome: Outcome) -> None:
-        """Equal outcomes are equal, and none can be changed once it is shared between identical messages."""
-        with pytest.raises((AttributeError, TypeError)):
-            outcome.status = 500  # type: ignore[misc]
 
-        assert len({outcome, type(outcome)(*[getattr(outcome, field) for field in outcome.__match_args__])}) == 1
+def test_a_copy_of_an_access_error_is_equal_and_holds_no_traceback():
+    with pytest.raises(AccessError) as raised:
+        raise AccessError("rate_limited", "no token: answered 429", status=429, retry_after=7.0)
+    copy = raised.value.copy()
+    assert copy is not raised.value
+    assert (type(copy), vars(copy), copy.args) == (AccessError, vars(raised.value), raised.value.args)
+    assert copy.__traceback__ is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answers"),
+    [
+        (Created("s-1", 201), ("created", None, "s-1", 201)),
+        (Existing(None, 409), ("exists", None, None, 409)),
+        (Rejected("refused", "no", 422), ("rejected", "refused", None, 422)),
+        (Rejected("invalid_message", "no"), ("rejected", "invalid_message", None, None)),
+        (Deferred("rate_limited", "later", 429, 5.0), ("deferred", "rate_limited", None, 429)),
+        (Deferred("out_of_time", "later"), ("deferred", "out_of_time", None, None)),
+    ],
+    ids=lambda value: value.name if isinstance(value, get_args(Outcome)) else "",
+)
+def test_every_outcome_answers_the_same_questions_and_cannot_be_changed(outcome, answers):
+    assert (outcome.name, outcome.reason, outcome.statement_id, outcome.status) == answers
+    with pytest.raises((AttributeError, TypeError)):
+        outcome.status = 500
+    # Identical messages share it.
+    assert len({outcome, type(outcome)(*[getattr(outcome, field) for field in outcome.__match_args__])}) == 1
+
+
+def test_a_deferral_carries_a_wait_if_thrive_named_one():
+    assert Deferred("unavailable", "later", 503, 5.0).retry_after == 5.0
+    assert Deferred("unavailable", "later").retry_after is None
+
+
+def test_the_reasons_are_the_documented_ones():
+    # Part of the interface: dead-letter attributes, logs and answers carry them.
+    assert set(get_args(RejectionReason)) == {"invalid_message", "refused", "unknown_user", "unknown_content"}
+    assert set(get_args(DeferralReason)) == {
+        "rate_limited",
+        "unavailable",
+        "unauthorized",
+        "misconfigured",
+        "unknown_user",
+        "out_of_time",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -32,12 +33,12 @@ AT_ENVELOPE_TIME = Completion(USER_ID, CONTENT_ID, "2021-01-01T10:00:00.000Z")
 
 
 def nested(levels: int, leaf: str = "") -> str:
-    """Give a JSON text of an array in ``levels`` levels."""
+    """Return the JSON of arrays nested that deep."""
     return "[" * levels + leaf + "]" * levels
 
 
 def padded(size: int, filler: str = "x") -> str:
-    """Give a good body that is ``size`` bytes long in UTF-8."""
+    """Return a good body that is ``size`` bytes long in UTF-8."""
     bare = json.dumps(completion_fields(filler=""))
     missing, width = size - len(bare.encode()), len(filler.encode())
     text = json.dumps(
@@ -48,8 +49,23 @@ def padded(size: int, filler: str = "x") -> str:
 
 
 def with_field(json_text: str) -> str:
-    """Give a good body that holds one more field, of the given JSON text."""
+    """Return a good body with one more field, of that JSON."""
     return json.dumps(completion_fields())[:-1] + f', "extra": {json_text}}}'
+
+
+def bus(detail: object = None, **changes: object) -> str:
+    """Return the JSON of an EventBridge event."""
+    return json.dumps(eventbridge_event(detail, **changes))
+
+
+def sns(message: object, **changes: object) -> str:
+    """Return the JSON of an SNS notification."""
+    return json.dumps(sns_notification(message, **changes))
+
+
+def of_sns(problem: str) -> str:
+    """Return the text of a problem that is in the message of an SNS notification."""
+    return problem.replace("body", "Message")
 
 
 GOOD_BODIES: dict[str, tuple[str, Completion]] = {
@@ -57,10 +73,6 @@ GOOD_BODIES: dict[str, tuple[str, Completion]] = {
     "plain-with-white-space": (f"\r\n\t {body()} \n", completion()),
     "plain-with-escapes": (body().replace("userId", "\\u0075serId"), completion()),
     "plain-with-a-surrogate-pair": (body(userId="\U0001f600"), completion(userId="\U0001f600")),
-    "plain-with-raw-unicode": (
-        json.dumps(completion_fields(userId="\u00e9\U0001f600"), ensure_ascii=False),
-        completion(userId="\u00e9\U0001f600"),
-    ),
     "plain-with-unknown-fields": (with_field('{"userId": 5, "a": [1.5, null, true]}'), completion()),
     "plain-with-a-long-number": (with_field("9" * 4000), completion()),
     "plain-with-a-float-beyond-range": (with_field("1e999"), completion()),
@@ -72,26 +84,14 @@ GOOD_BODIES: dict[str, tuple[str, Completion]] = {
     "plain-with-brackets-in-a-text": (with_field('"' + "[{" * 500 + '"'), completion()),
     "plain-of-the-largest-size": (padded(MAX_BODY_BYTES), completion()),
     "plain-of-the-largest-size-beyond-ascii": (padded(MAX_BODY_BYTES, "\u00e9"), completion()),
-    "eventbridge": (json.dumps(eventbridge_event()), completion()),
-    "eventbridge-without-own-time": (json.dumps(eventbridge_event(WITHOUT_TIME)), AT_ENVELOPE_TIME),
-    "eventbridge-of-two-fields": (
-        json.dumps({"detail-type": None, "detail": completion_fields()}),
-        completion(),
-    ),
-    "sns-with-plain": (json.dumps(sns_notification(body())), completion()),
-    "sns-with-eventbridge": (json.dumps(sns_notification(eventbridge_event())), completion()),
-    "sns-with-eventbridge-without-own-time": (
-        json.dumps(sns_notification(eventbridge_event(WITHOUT_TIME))),
-        AT_ENVELOPE_TIME,
-    ),
+    "eventbridge": (bus(), completion()),
+    "eventbridge-without-own-time": (bus(WITHOUT_TIME), AT_ENVELOPE_TIME),
+    "sns-with-plain": (sns(body()), completion()),
+    "sns-with-eventbridge": (sns(eventbridge_event()), completion()),
+    "sns-with-eventbridge-without-own-time": (sns(eventbridge_event(WITHOUT_TIME)), AT_ENVELOPE_TIME),
     "detail-without-detail-type-is-unknown": (body(detail=completion_fields(userId="other")), completion()),
     "detail-type-without-detail-is-unknown": (body(**{"detail-type": "x"}), completion()),
-    "type-of-another-kind-is-unknown": (
-        body(Type="SubscriptionConfirmation", TopicArn="a", Message="{}"),
-        completion(),
-    ),
-    "message-without-topic-is-unknown": (body(Type="Notification", Message="{}"), completion()),
-    "topic-without-message-is-unknown": (body(Type="Notification", TopicArn="a"), completion()),
+    "another-type-is-unknown": (body(Type="SubscriptionConfirmation", TopicArn="a", Message="{}"), completion()),
 }
 
 NOT_JSON = "body: must be valid JSON, nested at most 64 levels deep"
@@ -101,61 +101,41 @@ TWICE = "body: must not hold the same key twice"
 NAN = "body: must not hold NaN or Infinity, which are not JSON"
 SURROGATE = "body: must not hold a lone surrogate"
 NO_OBJECT = "body: must be a JSON object"
-NO_TEXT = "body: must be a text that holds a JSON object"
+NO_TEXT = "body: must be a string that holds a JSON object"
 BAD_USER = "userId: must be a non-empty string of at most 256 characters without control characters"
+NO_DETAIL = "detail: must be a JSON object"
 NO_TIME = "completedAt: must be an ISO 8601 date and time with a UTC offset or Z, such as 2021-01-01T09:00:00Z"
 
 POISON: dict[str, tuple[object, str]] = {
     # no text
     "null-body": (None, NO_TEXT),
-    "number-body": (5, NO_TEXT),
     "object-body": ({"userId": "a"}, NO_TEXT),
-    "list-body": ([], NO_TEXT),
     "bytes-body": (body().encode(), NO_TEXT),
     # not JSON
     "empty": ("", NOT_JSON),
-    "white-space": (" \n", NOT_JSON),
-    "words": (f"hello {CANARY}", NOT_JSON),
     "cut-off": (body()[:-1], NOT_JSON),
     "trailing-text": (body() + "x", NOT_JSON),
-    "two-objects": (body() + body(), NOT_JSON),
     "trailing-comma": (body()[:-1] + ",}", NOT_JSON),
     "single-quotes": (body().replace('"', "'"), NOT_JSON),
-    "comment": (body() + "// note", NOT_JSON),
     "byte-order-mark": ("\ufeff" + body(), NOT_JSON),
-    "raw-newline-in-a-text": ('{"userId": "a\nb"}', NOT_JSON),
-    "raw-NUL": ('{"userId": "a\x00b"}', NOT_JSON),
-    "NUL-behind": (body() + "\x00", NOT_JSON),
-    "base64": ("eyJ1c2VySWQiOiAiYSJ9", NOT_JSON),
-    "xml": ("<completion/>", NOT_JSON),
     "bad-escape": ('{"userId": "\\x41"}', NOT_JSON),
     "cut-off-escape": ('{"userId": "\\u12"}', NOT_JSON),
-    "leading-zero": (with_field("01"), NOT_JSON),
-    "hexadecimal": (with_field("0x10"), NOT_JSON),
     "number-of-5000-digits": (with_field("9" * 5000), NOT_JSON),
     # not an object
     "json-null": ("null", NO_OBJECT),
-    "json-true": ("true", NO_OBJECT),
-    "json-number": ("5", NO_OBJECT),
     "json-text": (json.dumps(body()), NO_OBJECT),
     "json-list": (f"[{body()}]", NO_OBJECT),
-    "json-empty-list": ("[]", NO_OBJECT),
     # NaN
     "NaN": (with_field("NaN"), NAN),
     "Infinity": (with_field("Infinity"), NAN),
-    "minus-Infinity": (with_field("-Infinity"), NAN),
     "NaN-as-an-id": ('{"userId": NaN}', NAN),
-    "NaN-deep-inside": (with_field('{"a": [{"b": NaN}]}'), NAN),
     # the same key twice
     "userId-twice": ('{"userId": "a", "userId": "b"}', TWICE),
-    "userId-twice-alike": ('{"userId": "a", "userId": "a"}', TWICE),
     "userId-twice-by-an-escape": ('{"userId": "a", "\\u0075serId": "b"}', TWICE),
     "unknown-key-twice": (with_field('{"a": 1, "b": 2, "a": 3}'), TWICE),
-    "empty-key-twice": (with_field('{"": 1, "": 2}'), TWICE),
     # lone surrogates
     "escaped-high-surrogate": ('{"userId": "a\\ud800"}', SURROGATE),
     "escaped-low-surrogate": ('{"userId": "\\udfffa"}', SURROGATE),
-    "escaped-surrogate-in-capitals": ('{"userId": "a\\uD800"}', SURROGATE),
     "escaped-surrogates-in-the-wrong-order": ('{"userId": "\\ude00\\ud83d"}', SURROGATE),
     "escaped-surrogate-in-a-key": (with_field('{"\\ud800": 1}'), SURROGATE),
     "escaped-surrogate-in-an-unknown-field": (with_field('[["\\udbff"]]'), SURROGATE),
@@ -168,95 +148,50 @@ POISON: dict[str, tuple[object, str]] = {
     "one-level-too-deep-without-an-object": (nested(MAX_DEPTH + 1), TOO_DEEP),
     "too-deep-to-parse": (with_field(nested(100_000)), NOT_JSON),
     "too-deep-to-parse-in-objects": (with_field('{"a":' * 30_000 + "1" + "}" * 30_000), NOT_JSON),
-    "open-brackets": ("[" * 200_000, NOT_JSON),
     # size
     "one-byte-too-long": (padded(MAX_BODY_BYTES + 1), TOO_LONG),
     "one-byte-too-long-beyond-ascii": (padded(MAX_BODY_BYTES + 1, "\u00e9"), TOO_LONG),
-    "one-mebibyte": (padded(1_048_576), TOO_LONG),
-    "one-mebibyte-of-junk": ("x" * 1_048_576, TOO_LONG),
     # fields
     "empty-object": ("{}", NO_TIME),
     "empty-userId": (body(userId=""), BAD_USER),
     "number-userId": (body(userId=5), BAD_USER),
-    "capital-keys": (body().replace("userId", "UserId"), BAD_USER),
-    "snake-case-keys": (body().replace("userId", "user_id"), BAD_USER),
     "plain-without-time": (json.dumps(WITHOUT_TIME), NO_TIME),
-    "plain-with-the-envelope's-key": (json.dumps(WITHOUT_TIME | {"time": "2021-01-01T10:00:00Z"}), NO_TIME),
     # envelopes
-    "eventbridge-detail-null": ('{"detail-type": "x", "detail": null}', "detail: must be a JSON object"),
-    "eventbridge-detail-text": (json.dumps(eventbridge_event(body())), "detail: must be a JSON object"),
-    "eventbridge-detail-list": (
-        json.dumps(eventbridge_event([completion_fields()])),
-        "detail: must be a JSON object",
-    ),
-    "eventbridge-empty-detail": (json.dumps(eventbridge_event({}, time=None)), NO_TIME),
-    "eventbridge-bad-time": (
-        json.dumps(eventbridge_event(WITHOUT_TIME, time="now")),
-        NO_TIME.replace("completedAt", "time"),
-    ),
+    "eventbridge-detail-null": ('{"detail-type": "x", "detail": null}', NO_DETAIL),
+    "eventbridge-detail-text": (bus(body()), NO_DETAIL),
+    "eventbridge-detail-list": (bus([completion_fields()]), NO_DETAIL),
+    "eventbridge-bad-time": (bus(WITHOUT_TIME, time="now"), NO_TIME.replace("completedAt", "time")),
     "eventbridge-time-null": (json.dumps(eventbridge_event(WITHOUT_TIME) | {"time": None}), NO_TIME),
-    "eventbridge-in-eventbridge": (json.dumps(eventbridge_event(eventbridge_event(), time=None)), NO_TIME),
-    "sns-message-not-json": (json.dumps(sns_notification("hello")), NOT_JSON.replace("body", "Message")),
-    "sns-message-empty": (json.dumps(sns_notification("")), NOT_JSON.replace("body", "Message")),
-    "sns-message-null": (
-        json.dumps(sns_notification("") | {"Message": None}),
-        NO_TEXT.replace("body", "Message"),
-    ),
-    "sns-message-object": (
-        json.dumps(sns_notification("") | {"Message": completion_fields()}),
-        NO_TEXT.replace("body", "Message"),
-    ),
-    "sns-message-list": (json.dumps(sns_notification([])), NO_OBJECT.replace("body", "Message")),
-    "sns-message-duplicate-key": (
-        json.dumps(sns_notification('{"userId": "a", "userId": "a"}')),
-        TWICE.replace("body", "Message"),
-    ),
-    "sns-message-lone-surrogate": (
-        json.dumps(sns_notification('{"userId": "\\ud800"}')),
-        SURROGATE.replace("body", "Message"),
-    ),
-    "sns-message-raw-lone-surrogate": (json.dumps(sns_notification('{"userId": "\ud800"}')), SURROGATE),
-    "sns-message-NaN": (json.dumps(sns_notification(with_field("NaN"))), NAN.replace("body", "Message")),
-    "sns-message-too-deep": (
-        json.dumps(sns_notification(with_field(nested(MAX_DEPTH)))),
-        TOO_DEEP.replace("body", "Message"),
-    ),
-    "sns-in-sns": (json.dumps(sns_notification(sns_notification(body()))), NO_TIME),
-    "sns-subscription-confirmation": (
-        json.dumps(sns_notification(body(), Type="SubscriptionConfirmation")),
-        NO_TIME,
-    ),
-    "sns-without-topic": (json.dumps(sns_notification(body(), TopicArn=None)), NO_TIME),
-    "sns-without-message": (json.dumps(sns_notification(body(), Message=None)), NO_TIME),
-    "s3-test-event": ('{"Service": "Amazon S3", "Event": "s3:TestEvent"}', NO_TIME),
+    "eventbridge-in-eventbridge": (bus(eventbridge_event(), time=None), NO_TIME),
+    "sns-message-not-json": (sns("hello"), of_sns(NOT_JSON)),
+    "sns-message-null": (json.dumps(sns_notification("") | {"Message": None}), of_sns(NO_TEXT)),
+    "sns-message-object": (json.dumps(sns_notification("") | {"Message": {}}), of_sns(NO_TEXT)),
+    "sns-message-duplicate-key": (sns('{"userId": "a", "userId": "a"}'), of_sns(TWICE)),
+    "sns-message-lone-surrogate": (sns('{"userId": "\\ud800"}'), of_sns(SURROGATE)),
+    "sns-message-raw-lone-surrogate": (sns('{"userId": "\ud800"}'), SURROGATE),
+    "sns-message-too-deep": (sns(with_field(nested(MAX_DEPTH))), of_sns(TOO_DEEP)),
+    "sns-in-sns": (sns(sns_notification(body())), NO_TIME),
+    "sns-subscription-confirmation": (sns(body(), Type="SubscriptionConfirmation"), NO_TIME),
+    "sns-without-topic": (sns(body(), TopicArn=None), NO_TIME),
+    "sns-without-message": (sns(body(), Message=None), NO_TIME),
 }
 
 SQS_EVENTS: dict[str, object] = {
     "empty-batch": {"Records": []},
     "one-record": sqs_event(sqs_record()),
-    "two-records": sqs_event(sqs_record(message_id="1"), sqs_record(message_id="2")),
     "record-without-body": sqs_event({"messageId": "1", "eventSource": "aws:sqs"}),
     "further-keys": sqs_event(sqs_record()) | {"detail-type": "x", "detail": {}},
 }
 
 FOREIGN_EVENTS: dict[str, object] = {
     "null": None,
-    "text": body(),
     "list": [sqs_record()],
-    "number": 5,
     "empty-object": {},
-    "plain-completion": completion_fields(),
     "records-null": {"Records": None},
-    "records-object": {"Records": {"0": sqs_record()}},
-    "records-text": {"Records": "aws:sqs"},
-    "small-letter-records": {"records": [sqs_record()]},
     "s3": {"Records": [{"eventSource": "aws:s3", "s3": {}}]},
     "sns": {"Records": [{"EventSource": "aws:sns", "Sns": sns_notification(body())}]},
-    "kinesis": {"Records": [{"eventSource": "aws:kinesis", "eventID": "1"}]},
-    "dynamodb": {"Records": [{"eventSource": "aws:dynamodb", "messageId": "1"}]},
     "one-foreign-record-among-good-ones": sqs_event(sqs_record(), {"eventSource": "aws:s3"}, sqs_record()),
     "record-null": {"Records": [None]},
-    "record-text": {"Records": ["aws:sqs"]},
     "record-without-source": sqs_event({"messageId": "1"}),
     "record-without-id": sqs_event({"eventSource": "aws:sqs", "body": body()}),
     "record-with-an-empty-id": sqs_event(sqs_record(message_id="")),
@@ -274,308 +209,259 @@ def read_record(record: dict[str, Any]) -> Message:
     return message
 
 
-class TestShapes:
-    """Which event is what."""
-
-    @pytest.mark.parametrize("event", SQS_EVENTS.values(), ids=SQS_EVENTS)
-    def test_a_batch_is_told_by_its_records(self, event: object) -> None:
-        """Records that all come from SQS and have ids are a batch; so is an empty list."""
-        assert events.is_sqs_event(event) is True
-
-    def test_an_eventbridge_event_is_told_by_its_envelope(self) -> None:
-        """A ``detail-type`` and a ``detail`` make an EventBridge event, which is no batch."""
-        assert events.is_eventbridge_event(eventbridge_event()) is True
-        assert events.is_eventbridge_event({"detail-type": None, "detail": None}) is True
-        assert events.is_sqs_event(eventbridge_event()) is False
-
-    @pytest.mark.parametrize("event", FOREIGN_EVENTS.values(), ids=FOREIGN_EVENTS)
-    def test_a_foreign_event_is_neither(self, event: object) -> None:
-        """Anything else is taken for neither, above all not for an empty batch."""
-        assert events.is_sqs_event(event) is False
-        assert events.is_eventbridge_event(event) is False
+# --- Which event is what ------------------------------------------------------------------------------------------
 
 
-class TestUnsupported:
-    """The error for a foreign event."""
-
-    def test_it_names_the_keys_and_no_values(self) -> None:
-        """Whoever wired it up sees the top-level keys, and no value from any depth."""
-        error = events.unsupported({"Records": [{"eventSource": CANARY}], "note": CANARY})
-
-        assert isinstance(error, UnsupportedEventError)
-        assert str(error) == (
-            "expected SQS records (eventSource aws:sqs, with messageId) or an EventBridge event (detail-type, detail), "
-            "got the keys 'Records', 'note'"
-        )
-
-    def test_an_empty_object_has_no_keys(self) -> None:
-        """An empty object is named as such."""
-        assert str(events.unsupported({})).endswith("got the keys of an empty object")
-
-    @pytest.mark.parametrize(("event", "kind"), [([CANARY], "list"), (CANARY, "str"), (None, "NoneType"), (5, "int")])
-    def test_what_is_no_object_is_named_by_its_type(self, event: object, kind: str) -> None:
-        """An event that is no object is told by its type alone."""
-        assert str(events.unsupported(event)) == f"expected SQS records or an EventBridge event, got a {kind}"
-
-    def test_keys_are_bounded_and_harmless(self) -> None:
-        """At most twenty keys of at most 64 characters are named, in printable ASCII."""
-        text = str(events.unsupported({f"{index:02}{'k' * 100}": 1 for index in range(30)}))
-        forged = str(events.unsupported({"a\nb\u2028\x1b\ud800": 1, 5: 1}))
-
-        assert text.endswith("'19" + "k" * 62 + "'")
-        assert text.count("'") == 40
-        assert forged.endswith("got the keys 'a\\nb\\u2028\\x1b\\ud800', '5'")
+@pytest.mark.parametrize("event", SQS_EVENTS.values(), ids=SQS_EVENTS)
+def test_records_that_all_come_from_sqs_and_have_ids_are_a_batch(event: object) -> None:
+    assert events.is_sqs_event(event) is True
 
 
-class TestBodies:
-    """What stands in an SQS record's body."""
+def test_detail_type_and_detail_are_an_eventbridge_event() -> None:
+    assert events.is_eventbridge_event(eventbridge_event()) is True
+    assert events.is_eventbridge_event({"detail-type": None, "detail": None}) is True
+    assert events.is_sqs_event(eventbridge_event()) is False
 
-    @pytest.mark.parametrize(("text", "expected"), GOOD_BODIES.values(), ids=GOOD_BODIES)
-    def test_the_completion_is_taken_out(self, text: str, expected: Completion) -> None:
-        """Plain, in an EventBridge event, or either in an SNS notification: the completion is found."""
-        assert events.read_body(text) == expected
 
-    @pytest.mark.parametrize(("text", "problem"), POISON.values(), ids=POISON)
-    def test_a_poison_body_is_one_refusal_in_our_words(self, text: object, problem: str) -> None:
-        """Whatever is wrong with a body, the error says what, in words that quote nothing."""
-        with pytest.raises(InvalidMessageError) as refused:
-            events.read_body(text)
+@pytest.mark.parametrize("event", FOREIGN_EVENTS.values(), ids=FOREIGN_EVENTS)
+def test_any_other_event_is_neither(event: object) -> None:
+    assert events.is_sqs_event(event) is False
+    assert events.is_eventbridge_event(event) is False
 
-        assert str(refused.value) == problem
 
-    @pytest.mark.parametrize(("text", "problem"), POISON.values(), ids=POISON)
-    def test_a_poison_body_leaves_its_neighbours_unharmed(self, text: object, problem: str) -> None:
-        """One poisoned record among good ones carries its reason; the others carry their completions."""
-        good = [sqs_record(message_id="1"), sqs_record(json.dumps(eventbridge_event()), message_id="3")]
-        bad = sqs_record(message_id="2") | {"body": text}
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (
+            {"Records": [{"eventSource": CANARY}], "note": CANARY},
+            "(detail-type, detail), got the keys 'Records', 'note'",
+        ),
+        ({}, "got the keys of an empty object"),
+        ([CANARY], "expected SQS records or an EventBridge event, got a list"),
+        (CANARY, "got a str"),
+        (None, "got a NoneType"),
+        ({"a\nb\u2028\x1b\ud800": 1, 5: 1}, "got the keys 'a\\nb\\u2028\\x1b\\ud800', '5'"),
+    ],
+)
+def test_error_for_another_event_names_its_keys_and_no_values(event: object, text: str) -> None:
+    error = events.unsupported(event)
+    assert isinstance(error, UnsupportedEventError)
+    assert str(error).endswith(text)
+    assert CANARY not in str(error)
 
-        first, second, third = events.read_sqs_records(sqs_event(good[0], bad, good[1]))
 
-        assert (first.id, second.id, third.id) == ("1", "2", "3")
-        assert first.content == third.content == completion()
-        assert isinstance(second.content, InvalidMessageError)
-        assert second.body == (text if isinstance(text, str) else "")
+def test_error_names_at_most_twenty_keys_of_64_characters() -> None:
+    text = str(events.unsupported({f"{index:02}{'k' * 100}": 1 for index in range(30)}))
+    assert text.endswith("'19" + "k" * 62 + "'")
+    assert text.count("'") == 40
 
-    @given(
-        st.text()
-        | st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
-            lambda inner: (
-                st.lists(inner)
-                | st.dictionaries(st.text(), inner)
-                | st.fixed_dictionaries(
-                    {},
-                    optional={
-                        "userId": inner,
-                        "contentId": inner,
-                        "completedAt": inner,
-                        "detail": inner,
-                        "detail-type": inner,
-                        "time": inner,
-                        "Type": st.just("Notification"),
-                        "TopicArn": inner,
-                        "Message": inner | inner.map(json.dumps),
-                    },
-                )
-            ),
-        ).map(json.dumps)
+
+# --- Bodies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "expected"), GOOD_BODIES.values(), ids=GOOD_BODIES)
+def test_completion_is_taken_out_of_each_envelope(text: str, expected: Completion) -> None:
+    assert events.read_body(text) == expected
+
+
+@pytest.mark.parametrize(("text", "problem"), POISON.values(), ids=POISON)
+def test_a_poison_body_leaves_its_neighbours_unharmed(text: object, problem: str) -> None:
+    good, other = sqs_record(message_id="1"), sqs_record(json.dumps(eventbridge_event()), message_id="3")
+    first, second, third = events.read_sqs_records(sqs_event(good, sqs_record(message_id="2") | {"body": text}, other))
+    assert (first.id, second.id, third.id) == ("1", "2", "3")
+    assert first.content == third.content == completion()
+    # The error says what is wrong, and quotes nothing.
+    assert isinstance(second.content, InvalidMessageError)
+    assert str(second.content) == problem
+    assert second.body == (text if isinstance(text, str) else "")
+
+
+FIELDS = ["userId", "contentId", "completedAt", "detail", "detail-type", "time", "Type", "TopicArn", "Message"]
+
+
+@given(
+    st.text()
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(st.text(), inner)
+            | st.dictionaries(st.sampled_from(FIELDS), inner | inner.map(json.dumps) | st.just("Notification"))
+        ),
+    ).map(json.dumps)
+)
+def test_any_body_is_a_completion_or_is_refused(text: str) -> None:
+    message = read_record(sqs_record(text))
+    assert isinstance(message.content, (Completion, InvalidMessageError))
+    assert message.body == text
+
+
+# --- Records ------------------------------------------------------------------------------------------------------
+
+
+def test_fields_of_a_record_are_read_where_sqs_puts_them() -> None:
+    assert read_record(sqs_record(message_id="m", receive_count=7, group="g")) == Message(
+        id="m",
+        body=body(),
+        content=completion(),
+        receive_count=7,
+        receipt_handle="receipt-of-m",
+        queue_arn=f"{QUEUE_ARN}.fifo",
+        sent=1609491600000,
+        first_received=1609491600123,
+        group="g",
     )
-    def test_no_body_crashes(self, text: str) -> None:
-        """Any text at all ends in a completion or in a refusal."""
-        message = read_record(sqs_record(text))
-
-        assert isinstance(message.content, (Completion, InvalidMessageError))
-        assert message.body == text
 
 
-class TestRecords:
-    """What surrounds the body."""
+@pytest.mark.parametrize("attributes", [..., None, [], "x", {}], ids=["absent", "null", "list", "text", "empty"])
+def test_record_without_attributes_is_a_first_delivery(attributes: object) -> None:
+    record = sqs_record() | {"attributes": attributes}
+    if attributes is ...:
+        del record["attributes"]
+    message = read_record(record)
+    assert message.content == completion()
+    assert (message.receive_count, message.first_received, message.group) == (1, None, None)
 
-    def test_sqs_own_fields_are_read(self) -> None:
-        """Id, handle, count, group, queue and first receive are taken from where SQS puts them."""
-        message = read_record(sqs_record(message_id="m", receive_count=7, group="g"))
 
-        assert message == Message(
-            id="m",
-            body=body(),
-            content=completion(),
-            receive_count=7,
-            receipt_handle="receipt-of-m",
-            queue_arn=f"{QUEUE_ARN}.fifo",
-            first_received=1609491600123,
-            group="g",
-        )
+def test_record_of_nothing_but_source_and_id_is_refused() -> None:
+    message = read_record({"messageId": "m", "eventSource": "aws:sqs"})
+    assert (message.id, message.body, message.receipt_handle, message.queue_arn) == ("m", "", None, None)
+    assert str(message.content) == NO_TEXT
 
-    @pytest.mark.parametrize("attributes", [..., None, [], "x", {}], ids=["absent", "null", "list", "text", "empty"])
-    def test_a_record_without_attributes_is_a_first_delivery(self, attributes: object) -> None:
-        """Where SQS's attributes are missing, the record counts as received once, outside any group."""
-        record = sqs_record() | {"attributes": attributes}
-        if attributes is ...:
-            del record["attributes"]
 
-        message = read_record(record)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *[("1", 1), ("12", 12), ("9" * 14, 99_999_999_999_999)],
+        *(
+            (odd, 1)
+            for odd in ("0", "", "-1", "1.5", " 2", "\u0662", "\u00b2", "1" + "0" * 14, "9" * 5000, 2, None, True)
+        ),
+    ],
+    ids=str,
+)
+def test_receive_count_is_decimal_text_and_anything_else_a_first_delivery(text: object, expected: int) -> None:
+    record = sqs_record()
+    record["attributes"]["ApproximateReceiveCount"] = text
+    assert read_record(record).receive_count == expected
 
-        assert message.content == completion()
-        assert (message.receive_count, message.first_received, message.group) == (1, None, None)
 
-    def test_a_bare_record_is_read(self) -> None:
-        """A record of nothing but source and id is one refused message."""
-        message = read_record({"messageId": "m", "eventSource": "aws:sqs"})
+@pytest.mark.parametrize("value", ["", None, 5, []], ids=str)
+def test_unusable_field_is_none(value: object) -> None:
+    assert read_record(sqs_record() | {"receiptHandle": value}).receipt_handle is None
+    assert read_record(sqs_record() | {"eventSourceARN": value}).queue_arn is None
+    record = sqs_record(group="g")
+    record["attributes"]["MessageGroupId"] = value
+    assert read_record(record).group is None
 
-        assert (message.id, message.body, message.receipt_handle, message.queue_arn) == ("m", "", None, None)
-        assert str(message.content) == NO_TEXT
 
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [
-            ("1", 1),
-            ("12", 12),
-            ("99999999999999", 99_999_999_999_999),
-            ("0", 1),
-            ("", 1),
-            ("-1", 1),
-            ("1.5", 1),
-            (" 2", 1),
-            ("\u0662", 1),
-            ("\u00b2", 1),
-            ("100000000000000", 1),
-            ("9" * 5000, 1),
-            (2, 1),
-            (None, 1),
-            (True, 1),
-        ],
-        ids=str,
+def test_group_of_a_standard_queue_promises_no_order() -> None:
+    assert read_record(sqs_record(group="tenant") | {"eventSourceARN": QUEUE_ARN}).group is None
+
+
+def test_messages_are_in_the_order_of_their_records() -> None:
+    ids = [str(number) for number in range(50, 0, -1)]
+    messages = events.read_sqs_records(sqs_event(*(sqs_record(message_id=each) for each in ids)))
+    assert [message.id for message in messages] == ids
+
+
+# --- Direct events ------------------------------------------------------------------------------------------------
+
+
+def test_direct_event_is_a_message_whose_body_is_the_event_as_json() -> None:
+    event = eventbridge_event()
+    message = events.read_eventbridge_event(event)
+    assert message == Message(id=event["id"], body=message.body, content=completion())
+    assert json.loads(message.body) == event
+    assert ", " not in message.body
+
+
+@pytest.mark.parametrize("identifier", [..., None, "", 5], ids=["absent", "null", "empty", "number"])
+def test_id_of_an_event_without_one_follows_from_its_content(identifier: object) -> None:
+    events_ = [eventbridge_event(completion_fields(userId=user)) | {"id": identifier} for user in ("a", "b", "a")]
+    if identifier is ...:
+        for event in events_:
+            del event["id"]
+    first, other, repeat = map(events.read_eventbridge_event, events_)
+    assert first.content == completion(userId="a")
+    assert first.id == repeat.id != other.id
+    # A FIFO queue accepts up to 128 letters, digits and punctuation marks.
+    assert first.id.isalnum()
+    assert len(first.id) == 64
+
+
+@pytest.mark.parametrize(
+    ("detail", "problem"),
+    [
+        ("text", "detail: must be a JSON object"),
+        ([1], "detail: must be a JSON object"),
+        ({"userId": 5}, BAD_USER),
+        (completion_fields(completedAt="2021-01-01"), NO_TIME),
+        (completion_fields(userId="\ud800"), SURROGATE.replace("body", "event")),
+        (completion_fields(extra="\ud800"), SURROGATE.replace("body", "event")),
+        (completion_fields(extra=json.loads(nested(MAX_DEPTH))), TOO_DEEP.replace("body", "event")),
+    ],
+    ids=["text", "list", "number-userId", "date-only", "lone-surrogate", "lone-surrogate-elsewhere", "too-deep"],
+)
+def test_bad_direct_event_has_its_reason_and_still_its_id_and_body(detail: object, problem: str) -> None:
+    event = eventbridge_event(detail)
+    message = events.read_eventbridge_event(event)
+    assert isinstance(message.content, InvalidMessageError)
+    assert str(message.content) == problem
+    assert (message.id, json.loads(message.body)) == (event["id"], event)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"detail": WITHOUT_TIME}, id="the envelope's time"),
+        pytest.param(sns_notification(body(userId="another")), id="with the keys of an SNS notification"),
+        pytest.param({"detail": completion_fields(x="\u0431" * 60_000)}, id="120 KB of Cyrillic"),
+        pytest.param({"detail": completion_fields(x="\u0431" * 131_000)}, id="almost too long"),
+        pytest.param({"detail": completion_fields(x="\u0431" * 131_072)}, id="too long"),
+        pytest.param({"detail": completion_fields(x="\uffff" * 60_000)}, id="too long once SQS accepts it"),
+        pytest.param({"detail": completion_fields(x="\ufffe\uffff" + "\u0431" * 60_000)}, id="escaped for SQS"),
+        pytest.param({"detail": completion_fields(x="\ud800\x00")}, id="a lone surrogate"),
+    ],
+)
+def test_direct_event_is_judged_as_the_retry_queue_would_deliver_it(change: dict[str, Any]) -> None:
+    message = events.read_eventbridge_event(eventbridge_event() | change)
+    [delivered] = events.read_sqs_records(sqs_event(sqs_record(message.body)))
+    assert str(message.content) == str(delivered.content).replace("body", "event")
+    # What SQS accepts (API reference, SendMessage): #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | beyond.
+    assert re.fullmatch("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", message.body)
+    assert json.loads(message.body) == eventbridge_event() | change
+
+
+def test_120_kb_of_cyrillic_are_recorded_and_one_byte_too_much_is_not() -> None:
+    message = events.read_eventbridge_event(eventbridge_event(completion_fields(x="\u0431" * 60_000)))
+    assert message.content == completion()
+    room = MAX_BODY_BYTES - len(events.read_eventbridge_event(eventbridge_event(completion_fields(x=""))).body)
+    longest, longer = (
+        events.read_eventbridge_event(eventbridge_event(completion_fields(x="\u0431" * (room // 2) + "x" * extra)))
+        for extra in (room % 2, room % 2 + 1)
     )
-    def test_the_receive_count_is_read_strictly(self, text: object, expected: int) -> None:
-        """A receive count is decimal text of bounded length; anything else counts as the first delivery."""
-        record = sqs_record()
-        record["attributes"]["ApproximateReceiveCount"] = text
-
-        assert read_record(record).receive_count == expected
-
-    @pytest.mark.parametrize("field", ["receiptHandle", "eventSourceARN"])
-    @pytest.mark.parametrize("value", ["", None, 5, []], ids=str)
-    def test_an_unusable_field_is_none(self, field: str, value: object) -> None:
-        """An empty or odd handle or ARN is None, never passed on."""
-        message = read_record(sqs_record() | {field: value})
-
-        assert (message.receipt_handle if field == "receiptHandle" else message.queue_arn) is None
-
-    @pytest.mark.parametrize("value", ["", None, 5], ids=str)
-    def test_an_unusable_group_is_none(self, value: object) -> None:
-        """An empty or odd group is no group."""
-        record = sqs_record(group="g")
-        record["attributes"]["MessageGroupId"] = value
-
-        assert read_record(record).group is None
-
-    def test_a_group_of_a_standard_queue_promises_no_order(self) -> None:
-        """A standard queue's message group (fair queues) is none that must be kept in order."""
-        record = sqs_record(group="tenant") | {"eventSourceARN": "arn:aws:sqs:eu-west-2:123456789012:completions"}
-
-        assert read_record(record).group is None
-
-    def test_the_order_is_kept(self) -> None:
-        """Messages come out in the order of their records."""
-        identifiers = [str(number) for number in range(50, 0, -1)]
-
-        messages = events.read_sqs_records(sqs_event(*(sqs_record(message_id=i) for i in identifiers)))
-
-        assert [message.id for message in messages] == identifiers
+    assert longest.content == completion()
+    assert str(longer.content) == TOO_LONG.replace("body", "event")
 
 
-class TestDirectEvents:
-    """An EventBridge event that invokes the function itself."""
-
-    def test_the_detail_is_read(self) -> None:
-        """Id and completion are taken out; the body is the event as JSON; SQS's fields are empty."""
-        event = eventbridge_event()
-
-        message = events.read_eventbridge_event(event)
-
-        assert message == Message(id=event["id"], body=message.body, content=completion())
-        assert json.loads(message.body) == event
-        assert (message.receive_count, message.receipt_handle, message.queue_arn) == (1, None, None)
-        assert (message.first_received, message.group) == (None, None)
-
-    def test_the_body_comes_back_as_the_same_completion(self) -> None:
-        """What goes to the retry queue is read there as the same completion, with the same time."""
-        message = events.read_eventbridge_event(eventbridge_event(WITHOUT_TIME))
-
-        assert message.content == AT_ENVELOPE_TIME
-        assert events.read_body(message.body) == AT_ENVELOPE_TIME
-        assert ", " not in message.body
-
-    @pytest.mark.parametrize("identifier", [..., None, "", 5], ids=["absent", "null", "empty", "number"])
-    def test_an_event_without_an_id_is_named_by_its_content(self, identifier: object) -> None:
-        """Without a usable id the content makes one: two events differ, and a repeat has the same."""
-        events_ = [eventbridge_event(completion_fields(userId=user)) | {"id": identifier} for user in ("a", "b", "a")]
-        if identifier is ...:
-            for event in events_:
-                del event["id"]
-
-        first, other, repeat = map(events.read_eventbridge_event, events_)
-
-        assert first.content == completion(userId="a")
-        assert first.id == repeat.id != other.id
-        # SQS takes up to 128 letters, digits and marks as the id of a FIFO message.
-        assert first.id.isalnum()
-        assert len(first.id) == 64
-
-    @pytest.mark.parametrize(
-        ("detail", "problem"),
-        [
-            ("text", "detail: must be a JSON object"),
-            ([1], "detail: must be a JSON object"),
-            ({"userId": 5}, BAD_USER),
-            (completion_fields(completedAt="2021-01-01"), NO_TIME),
-            (completion_fields(userId="\ud800"), SURROGATE.replace("body", "event")),
-            (completion_fields(extra="\ud800"), SURROGATE.replace("body", "event")),
-            (completion_fields(extra=json.loads(nested(MAX_DEPTH))), TOO_DEEP.replace("body", "event")),
-        ],
-        ids=["text", "list", "number-userId", "date-alone", "lone-surrogate", "lone-surrogate-aside", "too-deep"],
+@pytest.mark.parametrize("number", [float("inf"), -float("inf"), float("nan")], ids=str)
+def test_number_that_json_lacks_becomes_null_and_costs_neither_the_record_nor_a_retry(number: float) -> None:
+    message = events.read_eventbridge_event(
+        eventbridge_event(completion_fields(extra=[{"score": number, "kept": 1.5, "text": "\uffff"}]))
     )
-    def test_a_bad_detail_carries_its_reason(self, detail: object, problem: str) -> None:
-        """A bad detail is one refused message that still has its id and its body, for the dead letter."""
-        event = eventbridge_event(detail)
+    assert message.content == completion() == events.read_body(message.body)
+    assert json.loads(message.body)["detail"]["extra"] == [{"score": None, "kept": 1.5, "text": "\uffff"}]
+    assert "\uffff" not in message.body
 
-        message = events.read_eventbridge_event(event)
 
-        assert isinstance(message.content, InvalidMessageError)
-        assert str(message.content) == problem
-        assert (message.id, json.loads(message.body)) == (event["id"], event)
-
-    @pytest.mark.parametrize("number", [float("inf"), -float("inf"), float("nan")], ids=str)
-    def test_a_number_that_json_lacks_harms_nothing(self, number: float) -> None:
-        """Lambda reads 1e999 as infinity: in a field that nobody reads it costs neither the record nor a retry."""
-        event = eventbridge_event(completion_fields(extra=[{"score": number, "kept": 1.5}]))
-
-        message = events.read_eventbridge_event(event)
-
-        assert message.content == events.read_body(message.body)
-        assert json.loads(message.body)["detail"]["extra"] == [{"score": None, "kept": 1.5}]
-
-    @pytest.mark.parametrize("shape", ["plain", "with an SNS notification's keys"])
-    def test_an_event_is_judged_as_it_would_be_on_the_retry_queue(self, shape: str) -> None:
-        """What is deferred and comes back by the queue is what it was."""
-        event = eventbridge_event(completion_fields(name="\u00e9"))
-        if shape != "plain":
-            event |= sns_notification(body(userId="another"))
-
-        message = events.read_eventbridge_event(event)
-
-        assert message.content == events.read_body(message.body)
-        assert json.loads(message.body) == event
-
-    def test_a_detail_beyond_the_recursion_limit_is_refused(self) -> None:
-        """An event too deep to be written as JSON is refused without a crash."""
-        deep: list[object] = []
-        for _ in range(200_000):
-            deep = [deep]
-
-        message = events.read_eventbridge_event(eventbridge_event(completion_fields(extra=deep)))
-        # Taken apart by hand: the interpreter's own way of freeing it is deep, too.
-        while deep:
-            [deep] = deep
-
-        assert (str(message.content), message.body) == ("event: nested too deeply", "")
+def test_event_beyond_the_recursion_limit_is_refused() -> None:
+    deep: list[object] = []
+    for _ in range(200_000):
+        deep = [deep]
+    message = events.read_eventbridge_event(eventbridge_event(completion_fields(extra=deep)))
+    # Taken apart by hand: the interpreter frees it recursively.
+    while deep:
+        [deep] = deep
+    assert (str(message.content), message.body) == ("event: nested too deeply", "")

@@ -1,4 +1,4 @@
-"""The logger and the metrics by themselves: fields, bounds, threads, and one invocation apart from the next."""
+"""The logger and the metrics: fields, bounds, threads, and each invocation apart from the next."""
 
 from __future__ import annotations
 
@@ -16,23 +16,36 @@ from completion_sync.observability import METRICS, Telemetry
 from completion_sync.outcomes import Created, Deferred, Existing, Outcome, Rejected
 from completion_sync.sync import Result
 from tests.support.fakes import CANARY, CONTENT_ID, USER_ID, completion, in_threads
-from tests.support.function import Output
+from tests.support.function import Output, print_to_current_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MESSAGE = Message("message-1", f"body {CANARY}", completion(), 3, f"receipt {CANARY}", f"arn {CANARY}", 1, "group")
+COMMON = {
+    "message_id": "message-1",
+    "user_id": USER_ID,
+    "content_id": CONTENT_ID,
+    "attempts": 2,
+    "receive_count": 3,
+    "duration_ms": 12.3,
+}
+# Powertools' own fields.
+OURS = {"level", "message", "timestamp", "service"}
 
 
 @pytest.fixture
 def telemetry() -> Telemetry:
-    """Return telemetry of a service of its own: Powertools keeps a logger for each."""
-    return Telemetry(f"service-{uuid.uuid4()}", "ThriveCompletionSync")
+    """Return telemetry of a service of its own: Powertools keeps one logger for each."""
+    service = f"service-{uuid.uuid4()}"
+    telemetry = Telemetry(service, "ThriveCompletionSync")
+    print_to_current_stdout(service)
+    return telemetry
 
 
 @pytest.fixture
 def output(capsys: pytest.CaptureFixture[str]) -> Callable[[], Output]:
-    """Return what reads what was printed since the last time."""
+    """Return a function that reads what was printed since its last call."""
 
     def read() -> Output:
         captured = capsys.readouterr()
@@ -42,235 +55,155 @@ def output(capsys: pytest.CaptureFixture[str]) -> Callable[[], Output]:
     return read
 
 
-@pytest.fixture
-def log(capsys: pytest.CaptureFixture[str]) -> Callable[[Outcome], list[dict[str, Any]]]:
-    """Return what gives the log's lines for an outcome; the telemetry is made within the test, for its stream."""
-
-    def lines(outcome: Outcome, message: Message = MESSAGE) -> list[dict[str, Any]]:
-        Telemetry(f"service-{uuid.uuid4()}", "N").message(message, Result(outcome, 2, 12.345))
-        return Output.read(capsys.readouterr().out).logs
-
-    return lines
-
-
-COMMON = {
-    "message_id": "message-1",
-    "user_id": USER_ID,
-    "content_id": CONTENT_ID,
-    "attempts": 2,
-    "receive_count": 3,
-    "duration_ms": 12.3,
-}
-OURS = {"level", "message", "timestamp", "service"}
-
-
 @pytest.mark.parametrize(
     ("outcome", "level", "text", "fields"),
     [
-        pytest.param(
-            Created("s-1", 201),
-            "INFO",
-            "created",
-            {"outcome": "created", "status": 201, "statement_id": "s-1"},
-            id="created",
-        ),
-        pytest.param(
-            Existing("s-1", 200),
-            "INFO",
-            "exists",
-            {"outcome": "exists", "status": 200, "statement_id": "s-1"},
-            id="exists",
-        ),
-        pytest.param(Existing(None, 409), "INFO", "exists", {"outcome": "exists", "status": 409}, id="409"),
-        pytest.param(
-            Rejected("refused", "words of Thrive", 422),
-            "WARNING",
-            "rejected",
-            {"outcome": "rejected", "reason": "refused", "status": 422},
-            id="refused",
-        ),
-        pytest.param(
-            Rejected("invalid_message", "userId: must be"),
-            "WARNING",
-            "rejected: userId: must be",
-            {"outcome": "rejected", "reason": "invalid_message"},
-            id="invalid",
-        ),
-        pytest.param(
+        (Created("s-1", 201), "INFO", "created", {"status": 201, "statement_id": "s-1"}),
+        (Existing("s-1", 200), "INFO", "exists", {"status": 200, "statement_id": "s-1"}),
+        (Existing(None, 409), "INFO", "exists", {"status": 409}),
+        # Thrive's own words are in the dead letter, not in the log.
+        (Rejected("refused", CANARY, 422), "WARNING", "rejected", {"reason": "refused", "status": 422}),
+        (Rejected("invalid_message", "userId: x"), "WARNING", "rejected: userId: x", {"reason": "invalid_message"}),
+        (
             Deferred("unavailable", "Thrive answered 503", 503, 60.0),
             "WARNING",
             "deferred: Thrive answered 503",
-            {"outcome": "deferred", "reason": "unavailable", "status": 503},
-            id="deferred",
+            {"reason": "unavailable", "status": 503},
         ),
     ],
 )
-def test_line_of_a_message(
+def test_each_outcome_is_one_line_with_the_allowed_fields_that_have_a_value(
     outcome: Outcome,
     level: str,
     text: str,
     fields: dict[str, Any],
-    log: Callable[[Outcome], list[dict[str, Any]]],
+    telemetry: Telemetry,
+    output: Callable[[], Output],
 ) -> None:
-    """Each outcome is one line with the allowed fields that have a value, and nothing else of the message."""
-    # When
-    [line] = log(outcome)
-
-    # Then
+    telemetry.message(MESSAGE, Result(outcome, 2, 12.345))
+    [line] = output().logs
     assert (line["level"], line["message"]) == (level, text)
-    assert {name: value for name, value in line.items() if name not in OURS} == COMMON | fields
+    assert {name: value for name, value in line.items() if name not in OURS} == COMMON | fields | {
+        "outcome": outcome.name
+    }
     assert CANARY not in repr(line)
 
 
-@pytest.mark.parametrize("outcome", [Created(None, 201), Existing(None, 200), Existing(None, 204)], ids=repr)
-def test_recorded_without_a_statement_id_is_told(
-    outcome: Outcome, log: Callable[[Outcome], list[dict[str, Any]]]
+@pytest.mark.parametrize("outcome", [Created(None, 201), Existing(None, 200), Existing(None, 202)], ids=repr)
+def test_recorded_completion_without_a_statement_id_is_a_warning_of_its_own(
+    outcome: Outcome, telemetry: Telemetry, output: Callable[[], Output]
 ) -> None:
-    """That the answer to a recorded completion cannot be read is worth a line of its own, at WARNING."""
-    _, line = log(outcome)
-    assert line["level"] == "WARNING"
-    assert "no readable statementId" in line["message"]
+    telemetry.message(MESSAGE, Result(outcome))
+    _, line = output().logs
+    assert (line["level"], line["message"]) == (
+        "WARNING",
+        "the answer to a recorded completion has no usable statementId",
+    )
 
 
-def test_message_without_completion_has_no_ids(log: Callable[..., list[dict[str, Any]]]) -> None:
-    """Of a message that holds no completion nothing is known but its id."""
-    [line] = log(Rejected("invalid_message", "x"), replace(MESSAGE, content=InvalidMessageError("x")))
+def test_message_without_completion_has_no_ids_and_a_long_message_id_is_cut(
+    telemetry: Telemetry, output: Callable[[], Output]
+) -> None:
+    message = replace(MESSAGE, id="x" * 1000, content=InvalidMessageError("x"))
+    telemetry.message(message, Result(Rejected("invalid_message", "x")))
+    [line] = output().logs
     assert {"user_id", "content_id"}.isdisjoint(line)
-
-
-def test_id_of_any_length_is_bounded(log: Callable[..., list[dict[str, Any]]]) -> None:
-    """A message's id is cut to 128 characters."""
-    [line] = log(Created("s", 201), replace(MESSAGE, id="x" * 1000))
     assert line["message_id"] == "x" * 128
 
 
-def test_request_id_is_that_of_the_invocation(output: Callable[[], Output]) -> None:
-    """Every line from the beginning of an invocation on carries its request id, until the next begins."""
-    # Given
-    telemetry = Telemetry(f"service-{uuid.uuid4()}", "N")
-
-    # When
+def test_each_line_has_the_request_id_of_its_invocation(telemetry: Telemetry, output: Callable[[], Output]) -> None:
     for request_id in ("one", "two"):
         telemetry.begin(request_id)
-        telemetry.notice("a problem")
+        telemetry.notice("SQS answered AccessDenied")
         telemetry.end([], 0)
-
-    # Then
-    assert [line["function_request_id"] for line in output().logs] == ["one", "one", "two", "two"]
-
-
-def test_problem_is_a_warning_in_our_words(output: Callable[[], Output]) -> None:
-    """What went wrong beside the messages is a line at WARNING."""
-    Telemetry(f"service-{uuid.uuid4()}", "N").notice("SQS answered AccessDenied")
-    [line] = output().logs
-    assert (line["level"], line["message"]) == ("WARNING", "SQS answered AccessDenied")
+    lines = output().logs
+    assert [line["function_request_id"] for line in lines] == ["one", "one", "two", "two"]
+    assert (lines[0]["level"], lines[0]["message"]) == ("WARNING", "SQS answered AccessDenied")
 
 
-def deep(levels: int) -> None:
-    """Fail some calls below."""
-    if levels:
-        deep(levels - 1)
-    raise ValueError(CANARY)
+def test_defect_is_logged_by_its_type_and_place_only(telemetry: Telemetry, output: Callable[[], Output]) -> None:
+    def deep(levels: int) -> None:
+        if levels:
+            deep(levels - 1)
+        raise ValueError(CANARY)
 
-
-def test_defect_is_told_by_kind_and_place_alone(output: Callable[[], Output]) -> None:
-    """A defect's line names its kind and the innermost five functions, and quotes nothing."""
-    # Given
-    telemetry = Telemetry(f"service-{uuid.uuid4()}", "N")
-    try:
+    with pytest.raises(ValueError, match=CANARY) as caught:
         deep(10)
-    except ValueError as error:
-        # When
-        telemetry.unexpected(error)
-
-    # Then
-    [line] = output().logs
-    assert line["level"] == "ERROR"
-    assert line["message"].startswith("unexpected ValueError at deep:")
-    assert line["message"].count("deep:") == 5
-    assert CANARY not in json.dumps(line)
-    assert "exception" not in line
+    telemetry.unexpected(caught.value)
+    telemetry.unexpected(ValueError(CANARY))  # never raised, so it has no place
+    raised, bare = output().logs
+    assert raised["level"] == "ERROR"
+    assert raised["message"].startswith("unexpected ValueError at deep:")
+    assert raised["message"].count("deep:") == 5
+    assert bare["message"] == "unexpected ValueError at "
+    assert CANARY not in json.dumps([raised, bare])
+    assert "exception" not in raised
 
 
-def test_defect_without_a_traceback_is_told(output: Callable[[], Output]) -> None:
-    """An error that was never raised has no place, and is told all the same."""
-    Telemetry(f"service-{uuid.uuid4()}", "N").unexpected(ValueError(CANARY))
-    [line] = output().logs
-    assert line["message"] == "unexpected ValueError at "
-
-
-def test_counts_and_latencies_start_anew_with_each_invocation(output: Callable[[], Output]) -> None:
-    """What one invocation counted is not counted again in the next."""
-    # Given
-    telemetry = Telemetry(f"service-{uuid.uuid4()}", "ThriveCompletionSync")
+def test_counts_and_latencies_start_anew_with_each_invocation(
+    telemetry: Telemetry, output: Callable[[], Output]
+) -> None:
     telemetry.count("Throttles")
     telemetry.observe_latency(12.345)
-
-    # When
-    telemetry.end([Result(Created("s", 201))], 0)
     telemetry.end([], 0)
-
-    # Then
+    telemetry.end([], 0)
     first, second = output().blobs
-    assert first["Throttles"] == [1.0]
-    assert first["ApiLatency"] == [12.3]
+    assert (first["Throttles"], first["ApiLatency"]) == ([1.0], [12.3])
     assert second["Throttles"] == [0.0]
     assert "ApiLatency" not in second
     assert first["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "ThriveCompletionSync"
 
 
-def test_line_of_an_invocation_counts_outcomes(output: Callable[[], Output]) -> None:
-    """An invocation's line has the number of messages by outcome, noughts included, and of those that come again."""
-    # When
+def test_line_of_an_invocation_counts_outcomes_and_what_comes_again(
+    telemetry: Telemetry, output: Callable[[], Output]
+) -> None:
     outcomes: list[Outcome] = [Created("s", 201), Created("s", 201), Existing(None, 409), Deferred("unavailable", "x")]
-    Telemetry(f"service-{uuid.uuid4()}", "N").end([Result(outcome) for outcome in outcomes], reported=1)
-
-    # Then
+    telemetry.end([Result(outcome) for outcome in outcomes], reported=1)
     [line] = output().logs
     assert (line["level"], line["message"]) == ("INFO", "invocation")
-    assert line["counts"] == {"messages": 4, "created": 2, "exists": 1, "rejected": 0, "deferred": 1, "reported": 1}
+    assert line["counts"] == {
+        "messages": 4,
+        "created": 2,
+        "exists": 1,
+        "ignored": 0,
+        "rejected": 0,
+        "deferred": 1,
+        "reported": 1,
+    }
 
 
-def test_counting_is_safe_in_threads(output: Callable[[], Output]) -> None:
-    """Counts and latencies from several threads are all there."""
-    # Given
-    telemetry = Telemetry(f"service-{uuid.uuid4()}", "N")
-
+def test_counting_is_safe_in_threads(telemetry: Telemetry, output: Callable[[], Output]) -> None:
     def work(_: int) -> None:
         for _ in range(500):
             telemetry.count("Throttles")
             telemetry.observe_latency(1.0)
 
-    # When
     in_threads(8, work)
     telemetry.end([], 0)
-
-    # Then
     read = output()
     assert read.metric("Throttles") == [4000.0]
     assert len(read.metric("ApiLatency")) == 4000
     assert all(len(blob.get("ApiLatency", [])) <= 100 for blob in read.blobs)
 
 
-def test_every_outcome_has_its_metric(output: Callable[[], Output]) -> None:
-    """Logging a message counts its outcome under a metric of the promised set."""
-    # Given
-    telemetry = Telemetry(f"service-{uuid.uuid4()}", "N")
-
-    # When
-    for outcome in (Created("s", 201), Existing("s", 200), Rejected("refused", "x"), Deferred("unavailable", "x")):
+def test_each_outcome_is_counted_under_its_metric(telemetry: Telemetry, output: Callable[[], Output]) -> None:
+    outcomes: dict[str, Outcome] = {
+        "CompletionsCreated": Created("s", 201),
+        "CompletionsExisting": Existing("s", 200),
+        "CompletionsRejected": Rejected("refused", "x"),
+        "CompletionsDeferred": Deferred("unavailable", "x"),
+    }
+    for outcome in outcomes.values():
         telemetry.message(MESSAGE, Result(outcome))
-    telemetry.end([], 0)
-
-    # Then
-    [blob] = output().blobs
-    ones = {name for name in METRICS if blob.get(name) == [1.0]}
-    assert ones == {"CompletionsCreated", "CompletionsExisting", "CompletionsRejected", "CompletionsDeferred"}
+        telemetry.end([], 0)
+    blobs = output().blobs
+    assert [[name for name in METRICS if blob.get(name) == [1.0]] for blob in blobs] == [[name] for name in outcomes]
 
 
-def test_output_is_ascii(output: Callable[[], Output]) -> None:
-    """Whatever characters a value has, they are escaped: no reader sees a line end that is none."""
-    Telemetry(f"service-{uuid.uuid4()}", "N").notice("å \u2028 \x85 💥")
+def test_output_is_ascii_so_that_no_reader_sees_a_line_end_in_a_value(
+    telemetry: Telemetry, output: Callable[[], Output]
+) -> None:
+    telemetry.notice("å \u2028 \x85 💥")
     read = output()
     assert read.text.isascii()
     assert read.logs[0]["message"] == "å \u2028 \x85 💥"
@@ -278,6 +211,5 @@ def test_output_is_ascii(output: Callable[[], Output]) -> None:
 
 @pytest.mark.parametrize("library", ["boto3", "botocore", "urllib3", "urllib3.connectionpool", "botocore.endpoint"])
 def test_libraries_are_silent_at_debug(library: str, telemetry: Telemetry) -> None:
-    """What the libraries would log at DEBUG, URLs, headers and bodies, is not logged, whatever the root's level."""
-    assert telemetry is not None
+    """They would log URLs, headers and bodies."""
     assert not logging.getLogger(library).isEnabledFor(logging.ERROR)

@@ -2,77 +2,72 @@
 
 import random
 import sys
+from collections import Counter
 
 import pytest
 
 from completion_sync import bootstrap, handler, snapstart
+from completion_sync.config import Config
 from completion_sync.errors import SettingError
 
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Give a valid environment and no application built so far."""
+    """Provide a valid environment in which no application has been built."""
     monkeypatch.setenv("THRIVE_SECRET_ID", "thrive")
     bootstrap.application.cache_clear()
     yield monkeypatch
     bootstrap.application.cache_clear()
 
 
-@pytest.fixture
-def hooks():
-    """Give the runtime's registry of hooks, empty before and after."""
+def test_hooks_are_registered_with_the_runtime_and_need_no_network_no_secret_and_no_client(environment):
     registry = pytest.importorskip("snapshot_restore_py")
-    registry.get_before_snapshot().clear()
-    registry.get_after_restore().clear()
-    yield registry
-    registry.get_before_snapshot().clear()
-    registry.get_after_restore().clear()
-
-
-def run(registered):
-    """Run hooks as the runtime does: each with its own arguments."""
-    for function, arguments, keywords in registered:
-        function(*arguments, **keywords)
-
-
-def test_hooks_run_in_the_runtime(environment, hooks):
-    """Both hooks are registered with the runtime and run without a network, a secret or a client."""
+    lists = [registry.get_before_snapshot(), registry.get_after_restore()]
+    for hooks in lists:
+        hooks.clear()
     snapstart.register()
-    run(hooks.get_before_snapshot())
-    built = bootstrap.application()
-    run(hooks.get_after_restore())
-    assert bootstrap.application() is built
+    for hooks in lists:
+        [(hook, arguments, keywords)] = hooks
+        hook(*arguments, **keywords)
+        hooks.clear()
+        built = bootstrap.application.cache_info()
+        assert (built.currsize, built.misses) == (1, 1)
 
 
 def test_before_the_snapshot_no_client_is_made(environment, monkeypatch):
-    """Before the snapshot no boto3 client and no connection pool is made, as these hold credentials and sockets."""
-
     def refuse(*_args, **_kwargs):
-        raise AssertionError("made before the snapshot")
+        raise AssertionError("a client or a connection: it would hold credentials or a socket")
 
     monkeypatch.setattr("boto3.client", refuse)
     monkeypatch.setattr(bootstrap, "connection_pool", refuse)
     snapstart.before_snapshot()
-    assert bootstrap.application() is bootstrap.application()
+    assert "boto3" in sys.modules
+    assert bootstrap.application.cache_info().currsize == 1
 
 
-def test_a_restore_empties_every_cache(environment, monkeypatch):
-    """After a restore the credentials, the token and the connections are gone."""
-    emptied = []
-    for owner, method in (
+def test_restore_empties_every_cache(environment, monkeypatch):
+    environment.setenv("CONFIG_URI", "s3://bucket/prefix/")
+    methods = {
+        (Config, "clear"),
+        (bootstrap.People, "clear"),
         (bootstrap.CredentialsCache, "clear"),
         (bootstrap.TokenCache, "clear"),
         (bootstrap.Transport, "close"),
-    ):
-        monkeypatch.setattr(owner, method, lambda self, owner=owner: emptied.append(owner))
+        (bootstrap.Pressure, "reset"),
+    }
+    emptied = []
+    for owner, method in methods:
+        monkeypatch.setattr(owner, method, lambda self, owner=owner: emptied.append((owner, id(self))))
     snapstart.before_snapshot()
     assert emptied == []
     snapstart.after_restore()
-    assert set(emptied) == {bootstrap.CredentialsCache, bootstrap.TokenCache, bootstrap.Transport}
+    assert len(set(emptied)) == len(emptied)
+    # Completions and lookups have a pressure and a token each, and each token has a pressure of its own.
+    several = {bootstrap.TokenCache: 2, bootstrap.Pressure: 4}
+    assert Counter(owner for owner, _ in emptied) == {owner: several.get(owner, 1) for owner, _ in methods}
 
 
 def test_restored_environments_differ_in_their_jitter(environment):
-    """Two environments restored from one snapshot do not draw the same random numbers."""
     snapshot = random.getstate()
     draws = []
     for _ in range(2):
@@ -82,15 +77,13 @@ def test_restored_environments_differ_in_their_jitter(environment):
     assert draws[0] != draws[1]
 
 
-def test_a_bad_setting_fails_the_snapshot(environment):
-    """A bad setting ends the deployment of a version, with the variable's name, and not the first message."""
+def test_bad_setting_fails_the_snapshot_by_its_name(environment):
     environment.setenv("MAX_CONCURRENCY", "many")
     with pytest.raises(SettingError, match="MAX_CONCURRENCY"):
         snapstart.before_snapshot()
 
 
 def test_without_the_runtimes_registry_nothing_is_registered(monkeypatch):
-    """Where the runtime has no hooks, the handler works without them."""
     monkeypatch.setitem(sys.modules, "snapshot_restore_py", None)
     snapstart.register()
     assert callable(handler.lambda_handler)

@@ -1,24 +1,29 @@
-"""A batch becomes one outcome for each message: order, groups, repeats, halts, deadlines and defects."""
+"""A batch becomes one outcome for each message: order, groups, repeats, halts, deadlines and defects.
+
+What a batch does in an outage or a pause is in test_pressure.py.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from completion_sync.clock import Clock, Deadline, Instant, SystemClock
+from completion_sync.clock import Clock, Deadline, SystemClock
 from completion_sync.errors import (
     AccessError,
     CallError,
     CompletionSyncError,
+    ForbiddenError,
     InvalidMessageError,
     OutOfTimeError,
     RefusedError,
@@ -28,91 +33,120 @@ from completion_sync.errors import (
 from completion_sync.events import Message
 from completion_sync.outcomes import Created, Deferred, Existing, Outcome, Rejected
 from completion_sync.pressure import MIN_ATTEMPT_SECONDS
-from completion_sync.retry import MAX_ATTEMPTS, RetryPolicy
-from completion_sync.sync import CompletionSync, Result, outcome_of
-from tests.support.fakes import PATIENCE_SECONDS, QUEUE_ARN, FakeClock, completion
+from completion_sync.retry import MAX_ATTEMPTS
+from completion_sync.sync import Result, outcome_of
+from tests.support.fakes import PATIENCE_SECONDS, QUEUE_ARN, Counts, FakeClock, completion, pressure, sync_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from completion_sync.completion import Completion
 
 FIFO_ARN = QUEUE_ARN + ".fifo"
+# A deadline that a test waits for.
+SHORT = 0.4
 
 # What a scripted Thrive does with one completion: an outcome, an error to raise, or a function that does either.
 Step = Created | Existing | Exception | Callable[["Completion"], Created | Existing]
 
+CREATED = Created("statement", 201)
+BLIP = TemporaryError("unavailable", "reset")
+DOWN = TemporaryError("unavailable", "Thrive answered 503", status=503, retry_after=99.0)
+REFUSED = RefusedError("Thrive answered 422", status=422)
+LOCKED = AccessError("unauthorized", "Thrive answered 401", status=401, retry_after=7.0)
+FORBIDDEN = ForbiddenError("Thrive answered 403")
+DOWN_OUTCOME = Deferred("unavailable", "Thrive answered 503", 503, 99.0)
+REFUSED_OUTCOME = Rejected("refused", "Thrive answered 422", 422)
+INVALID_OUTCOME = Rejected("invalid_message", "body: must be")
+LOCKED_OUTCOME = Deferred("unauthorized", "Thrive answered 401", 401, 7.0)
+FORBIDDEN_OUTCOME = Deferred("unauthorized", "Thrive answered 403", 403)
+OUT_OF_TIME = Deferred("out_of_time", "no time was left before the function's deadline")
 
-class FakeRecorder:
-    """Records as it is told, and remembers what it was asked, in order, and how many calls were in flight at once."""
 
-    def __init__(self, step: Step | None = None, **by_user: Step | Sequence[Step]) -> None:
-        """:param by_user: for a user id what happens instead of ``step``: one thing, or one for each call."""
-        self._step: Step = Created("statement", 201) if step is None else step
-        self._by_user = {
-            user: list(steps) if isinstance(steps, list | tuple) else steps for user, steps in by_user.items()
-        }
+class Recorder:
+    """Does ``step``, or what ``by_user`` says for the user of a completion: one thing, or one for each call.
+
+    ``calls`` holds the users in the order of their calls, ``most_in_flight`` how many calls there were at once.
+    """
+
+    def __init__(self, step: Step = CREATED, **by_user: Step | Sequence[Step]) -> None:
+        self._step = step
+        self._by_user = {user: list(steps) if isinstance(steps, list) else steps for user, steps in by_user.items()}
         self._lock = threading.Lock()
-        self.calls: list[str] = []
-        self.in_flight = 0
+        self._in_flight = 0
         self.most_in_flight = 0
+        self.calls: list[str] = []
 
     def record(self, wanted: Completion, deadline: Deadline) -> Created | Existing:
-        """Do what the script says."""
         with self._lock:
             self.calls.append(wanted.user_id)
-            self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
             step = self._by_user.get(wanted.user_id, self._step)
             if isinstance(step, list):
-                step = step.pop(0)  # the list is the caller's, who made it for this recorder alone
+                step = step.pop(0)
         try:
             if isinstance(step, Exception):
                 raise step
-            return step if isinstance(step, Created | Existing) else step(wanted)  # type: ignore[operator]
+            return step(wanted) if callable(step) else step  # type: ignore[return-value] # no sequences are left
         finally:
             with self._lock:
-                self.in_flight -= 1
+                self._in_flight -= 1
 
 
-def message(user: str, group: str | None = None, *, message_id: str | None = None, arn: str | None = None) -> Message:
-    """Give a message with the completion of a user; its id is the user's unless told otherwise."""
-    return Message(
-        id=message_id or user,
-        body="{}",
-        content=completion(userId=user),
-        queue_arn=arn or (QUEUE_ARN if group is None else FIFO_ARN),
-        group=group,
-    )
+class Hanging:
+    """A call that hangs until the test releases it, and then fails with ``error``, if there is one."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.release = threading.Event()
+        self._error = error
+
+    def __call__(self, _: Completion) -> Created:
+        assert self.release.wait(PATIENCE_SECONDS)
+        if self._error is not None:
+            raise self._error
+        return Created("too late", 201)
+
+
+def together(count: int) -> Step:
+    """Return a step whose calls end only when so many of them are in flight."""
+    barrier = threading.Barrier(count)
+
+    def step(_: Completion) -> Created:
+        barrier.wait(PATIENCE_SECONDS)
+        return CREATED
+
+    return step
+
+
+def message(user: str, group: str | None = None, *, message_id: str | None = None) -> Message:
+    arn = QUEUE_ARN if group is None else FIFO_ARN
+    return Message(message_id or user, "{}", completion(userId=user), queue_arn=arn, group=group)
 
 
 def invalid(group: str | None = None) -> Message:
-    """Give a message that holds no completion."""
-    return Message(id="invalid", body="", content=InvalidMessageError("body: must be"), queue_arn=FIFO_ARN, group=group)
+    return Message("invalid", "", InvalidMessageError("body: must be"), queue_arn=FIFO_ARN, group=group)
 
 
 def fail_test(error: Exception) -> None:
-    """Stand in where no unexpected error is expected."""
     raise AssertionError("unexpected") from error
 
 
 @contextmanager
 def syncing(
-    recorder: FakeRecorder,
+    recorder: Recorder,
     *,
     threads: int = 4,
     clock: Clock | None = None,
     unexpected: Callable[[Exception], None] = fail_test,
+    counts: Counts | None = None,
 ) -> Iterator[Callable[..., list[Result]]]:
-    """Give ``run(messages…, deadline=…)`` on a pool of threads that is gone at the end."""
+    """Yield ``run(messages…, deadline=…)``."""
     time_source = clock or FakeClock()
-    retry = RetryPolicy(time_source, lambda _low, high: high)
     with ThreadPoolExecutor(threads) as executor:
-
-        def pool() -> Executor:
-            return executor
-
-        sync = CompletionSync(recorder, retry, pool, time_source, unexpected)
+        sync = sync_of(
+            recorder, pressure(time_source), lambda: executor, time_source, counts=counts, unexpected=unexpected
+        )
 
         def run(*messages: Message, deadline: Deadline | None = None) -> list[Result]:
             return sync.run(messages, deadline or Deadline(time_source, PATIENCE_SECONDS))
@@ -121,18 +155,7 @@ def syncing(
 
 
 def outcomes(results: Sequence[Result]) -> list[Outcome]:
-    """Give the outcomes alone."""
     return [result.outcome for result in results]
-
-
-CREATED = Created("statement", 201)
-DOWN = TemporaryError("unavailable", "Thrive answered 503", status=503, retry_after=99.0)
-DOWN_OUTCOME = Deferred("unavailable", "Thrive answered 503", 503, 99.0)
-REFUSED = RefusedError("Thrive answered 422", status=422)
-REFUSED_OUTCOME = Rejected("refused", "Thrive answered 422", 422)
-LOCKED = AccessError("unauthorized", "Thrive answered 401: check the credentials", status=401)
-LOCKED_OUTCOME = Deferred("unauthorized", "Thrive answered 401: check the credentials", 401)
-OUT_OF_TIME = Deferred("out_of_time", "no time was left before the function's deadline")
 
 
 # --- One message --------------------------------------------------------------------------------------------------
@@ -141,96 +164,67 @@ OUT_OF_TIME = Deferred("out_of_time", "no time was left before the function's de
 @pytest.mark.parametrize(
     ("step", "outcome"),
     [
-        pytest.param(CREATED, CREATED, id="created"),
-        pytest.param(Existing(None, 409), Existing(None, 409), id="exists"),
-        pytest.param(REFUSED, REFUSED_OUTCOME, id="refused"),
-        pytest.param(DOWN, DOWN_OUTCOME, id="unavailable"),
-        pytest.param(
+        (CREATED, CREATED),
+        (Existing(None, 409), Existing(None, 409)),
+        (REFUSED, REFUSED_OUTCOME),
+        (DOWN, DOWN_OUTCOME),
+        (
             TemporaryError("rate_limited", "Thrive answered 429", status=429, retry_after=60.0),
             Deferred("rate_limited", "Thrive answered 429", 429, 60.0),
-            id="rate limited",
         ),
-        pytest.param(LOCKED, LOCKED_OUTCOME, id="unauthorized"),
-        pytest.param(AccessError("misconfigured", "no"), Deferred("misconfigured", "no"), id="misconfigured"),
-        pytest.param(OutOfTimeError(), OUT_OF_TIME, id="out of time"),
+        (LOCKED, LOCKED_OUTCOME),
+        (AccessError("misconfigured", "no"), Deferred("misconfigured", "no")),
+        (FORBIDDEN, FORBIDDEN_OUTCOME),
+        (OutOfTimeError(), OUT_OF_TIME),
     ],
+    ids=repr,
 )
-def test_what_the_recorder_says_becomes_the_outcome(step: Step, outcome: Outcome) -> None:
-    """Each answer and each error of our tree ends in its outcome, with status and wait, after one attempt."""
-    with syncing(FakeRecorder(step)) as run:
+def test_what_the_recorder_returns_or_raises_becomes_the_outcome(step: Step, outcome: Outcome) -> None:
+    with syncing(Recorder(step)) as run:
         [result] = run(message("one"))
-        assert (result.outcome, result.attempts) == (outcome, 1)
+    assert (result.outcome, result.attempts) == (outcome, 1)
 
 
 def test_message_without_completion_is_rejected_without_a_call() -> None:
-    """What holds no completion needs no call to be rejected."""
-    recorder = FakeRecorder()
-    with syncing(recorder) as run:
-        assert run(invalid()) == [Result(Rejected("invalid_message", "body: must be"), 0, 0.0)]
-    assert recorder.calls == []
-
-
-def test_nothing_to_do() -> None:
-    """An empty batch has no results."""
-    with syncing(FakeRecorder()) as run:
+    with syncing(recorder := Recorder()) as run:
+        assert run(invalid()) == [Result(INVALID_OUTCOME, 0, 0.0)]
         assert run() == []
-
-
-def test_temporary_error_is_tried_again_within_the_batch() -> None:
-    """A failure that passes within the invocation costs attempts and a little time, and no more."""
-    # Given
-    blip = TemporaryError("unavailable", "reset")
-    clock = FakeClock(wall=0, monotonic=0)
-    recorder = FakeRecorder(one=[blip, blip, CREATED])
-
-    # When
-    with syncing(recorder, clock=clock) as run:
-        [result] = run(message("one"))
-
-    # Then
-    assert (result.outcome, result.attempts) == (CREATED, MAX_ATTEMPTS)
-    assert result.duration_ms == pytest.approx(sum(clock.sleeps) * 1000)
-    assert len(clock.sleeps) == 2
-
-
-def test_temporary_error_that_lasts_is_deferred() -> None:
-    """After the last attempt the last error is the outcome."""
-    errors = [TemporaryError("unavailable", f"attempt {number}") for number in (1, 2, 3)]
-    with syncing(FakeRecorder(one=errors)) as run:
-        [result] = run(message("one"))
-        assert (result.outcome, result.attempts) == (Deferred("unavailable", "attempt 3"), 3)
-
-
-def test_no_attempt_without_time() -> None:
-    """With less time left than an attempt is worth, nothing is sent and nothing counts as attempted."""
-    # Given
-    clock = FakeClock()
-    recorder = FakeRecorder()
-
-    # When
-    with syncing(recorder, clock=clock) as run:
-        results = run(message("one"), deadline=Deadline(clock, MIN_ATTEMPT_SECONDS * 0.9))
-
-    # Then
-    assert results[0].outcome == OUT_OF_TIME
-    assert results[0].attempts == 0
     assert recorder.calls == []
 
 
-def test_attempt_with_just_enough_time() -> None:
-    """With exactly the time that an attempt is worth, it is made."""
+@pytest.mark.parametrize(
+    ("steps", "outcome"),
+    [([BLIP, BLIP, CREATED], CREATED), ([DOWN, DOWN, BLIP], Deferred("unavailable", "reset"))],
+)
+def test_attempts_and_their_time_are_counted_and_the_last_one_decides(steps: list[Step], outcome: Outcome) -> None:
+    steps = [replace_retry_after(step) for step in steps]
     clock = FakeClock(wall=0, monotonic=0)
-    with syncing(FakeRecorder(), clock=clock) as run:
-        [result] = run(message("one"), deadline=Deadline(clock, MIN_ATTEMPT_SECONDS))
-        assert result.outcome == CREATED
+    with syncing(Recorder(one=steps), clock=clock) as run:
+        [result] = run(message("one"))
+    assert (result.outcome, result.attempts) == (outcome, MAX_ATTEMPTS)
+    assert result.duration_ms == pytest.approx(sum(clock.sleeps) * 1000) == pytest.approx(600)
+
+
+def replace_retry_after(step: Step) -> Step:
+    """Return an error of its own, worth another attempt at once: the policy writes the pause into it."""
+    return TemporaryError(step.reason, step.detail, status=step.status) if isinstance(step, TemporaryError) else step
+
+
+@pytest.mark.parametrize(("seconds", "attempts"), [(MIN_ATTEMPT_SECONDS, 1), (MIN_ATTEMPT_SECONDS * 0.99, 0)])
+def test_no_attempt_without_the_time_for_it(seconds: float, attempts: int) -> None:
+    clock = FakeClock(wall=0, monotonic=0)
+    counts = Counts()
+    with syncing(recorder := Recorder(), clock=clock, counts=counts) as run:
+        [result] = run(message("one"), deadline=Deadline(clock, seconds))
+    assert (result.outcome, result.attempts) == ([OUT_OF_TIME, CREATED][attempts], attempts)
+    assert len(recorder.calls) == attempts
+    assert counts["DeferredWithoutCall"] == 0
 
 
 # --- Many messages ------------------------------------------------------------------------------------------------
 
 
-def test_results_stand_in_the_messages_order() -> None:
-    """Whatever ends first, the results stand where their messages stand."""
-    # Given: the first message ends after the second
+def test_results_are_in_the_order_of_the_messages_whichever_call_ends_first() -> None:
     second_done = threading.Event()
 
     def slow(_: Completion) -> Created:
@@ -241,104 +235,60 @@ def test_results_stand_in_the_messages_order() -> None:
         second_done.set()
         return Created("quick", 201)
 
-    # When
-    with syncing(FakeRecorder(one=slow, two=quick)) as run:
+    with syncing(Recorder(one=slow, two=quick)) as run:
         results = run(message("one"), invalid(), message("two"))
-
-    # Then
-    assert outcomes(results) == [
-        Created("slow", 201),
-        Rejected("invalid_message", "body: must be"),
-        Created("quick", 201),
-    ]
+    assert outcomes(results) == [Created("slow", 201), INVALID_OUTCOME, Created("quick", 201)]
 
 
 @pytest.mark.parametrize("threads", [1, 3, 8])
-def test_requests_in_flight_are_as_many_as_the_pool_has_threads(threads: int) -> None:
-    """The pool's size is what bounds the requests in flight, and it is used in full."""
-    # Given: each call waits until as many are in flight as there are threads
-    barrier = threading.Barrier(threads)
-
-    def together(_: Completion) -> Created:
-        barrier.wait(PATIENCE_SECONDS)
-        return CREATED
-
-    recorder = FakeRecorder(together)
-
-    # When
-    with syncing(recorder, threads=threads) as run:
+def test_as_many_requests_are_in_flight_as_the_pool_has_threads(threads: int) -> None:
+    with syncing(recorder := Recorder(together(threads)), threads=threads) as run:
         results = run(*(message(f"user-{number}") for number in range(threads * 3)))
-
-    # Then
     assert outcomes(results) == [CREATED] * threads * 3
     assert recorder.most_in_flight == threads
 
 
-def test_defect_harms_its_own_message_alone() -> None:
-    """An error outside our tree is told, defers its message without its text, and leaves the neighbours alone."""
-    # Given
-    told: list[Exception] = []
+def test_defect_harms_its_own_message_only() -> None:
+    reported: list[Exception] = []
     defect = KeyError("a secret")
-
-    # When
-    with syncing(FakeRecorder(two=defect), unexpected=told.append) as run:
+    with syncing(Recorder(two=defect), unexpected=reported.append) as run:
         results = run(message("one"), message("two"), message("three"))
-
-    # Then
     assert outcomes(results) == [CREATED, Deferred("unavailable", "unexpected KeyError in this function"), CREATED]
     assert results[1].attempts == 1
-    assert told == [defect]
+    assert reported == [defect]
 
 
 # --- Identical completions ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("groups", [[None] * 5, ["a", "b", "c", "d", "e"]], ids=["standard", "in groups"])
 @pytest.mark.parametrize(
-    ("step", "outcome"),
-    [(CREATED, CREATED), (REFUSED, REFUSED_OUTCOME), (DOWN, DOWN_OUTCOME), (LOCKED, LOCKED_OUTCOME)],
-    ids=["created", "refused", "unavailable", "unauthorized"],
+    ("error", "outcome"), [(None, CREATED), (REFUSED, REFUSED_OUTCOME), (DOWN, DOWN_OUTCOME), (LOCKED, LOCKED_OUTCOME)]
 )
-def test_identical_completions_are_sent_once(step: Step, outcome: Outcome) -> None:
-    """Messages with the same completion share one call and its outcome, be it good or bad."""
-    recorder = FakeRecorder(step)
-    with syncing(recorder) as run:
-        results = run(*(message("same", message_id=f"message-{number}") for number in range(5)))
+def test_identical_completions_are_sent_once(
+    error: Exception | None, outcome: Outcome, groups: list[str | None]
+) -> None:
+    def step(_: Completion) -> Created:
+        time.sleep(0.02)  # the other threads come to wait for it
+        if error is not None:
+            raise error
+        return CREATED
+
+    with syncing(recorder := Recorder(step)) as run:
+        results = run(*(message("same", group, message_id=str(number)) for number, group in enumerate(groups)))
     assert outcomes(results) == [outcome] * 5
     assert recorder.calls == ["same"]
 
 
-def test_completions_that_differ_in_time_alone_are_two() -> None:
-    """Another time of completion is another completion."""
-    recorder = FakeRecorder()
-    other = completion(userId="same", completedAt="2021-01-01T09:00:01Z")
-    with syncing(recorder) as run:
-        run(message("same"), Message(id="other", body="{}", content=other))
+def test_completions_that_differ_only_in_time_are_two() -> None:
+    other = Message("other", "{}", completion(userId="same", completedAt="2021-01-01T09:00:01Z"))
+    with syncing(recorder := Recorder()) as run:
+        run(message("same"), other)
     assert recorder.calls == ["same", "same"]
 
 
-def test_identical_completions_in_two_groups_are_sent_once() -> None:
-    """Two FIFO groups side by side with one completion: the second waits for what the first gets."""
-
-    # Given: the call ends only when the other thread must have come to wait for it, or has not sent it at least
-    def slow(_: Completion) -> Created:
-        time.sleep(0.05)
-        return CREATED
-
-    recorder = FakeRecorder(slow)
-
-    # When
-    with syncing(recorder) as run:
-        results = run(message("same", "a", message_id="1"), message("same", "b", message_id="2"))
-
-    # Then
-    assert outcomes(results) == [CREATED, CREATED]
-    assert recorder.calls == ["same"]
-
-
 def test_identical_completions_in_two_batches_are_sent_twice() -> None:
-    """Sharing ends with the batch: a redelivered message is sent again."""
-    recorder = FakeRecorder()
-    with syncing(recorder) as run:
+    with syncing(recorder := Recorder()) as run:
         run(message("same"))
         run(message("same"))
     assert recorder.calls == ["same", "same"]
@@ -348,87 +298,55 @@ def test_identical_completions_in_two_batches_are_sent_twice() -> None:
 
 
 def test_group_is_sent_in_order() -> None:
-    """The messages of one group are sent one after the other in their order, however many threads there are."""
-    recorder = FakeRecorder()
     users = [f"user-{number}" for number in range(20)]
-    with syncing(recorder, threads=8) as run:
+    with syncing(recorder := Recorder(), threads=8) as run:
         run(*(message(user, "group") for user in users))
-    assert recorder.calls == users
-    assert recorder.most_in_flight == 1
+    assert (recorder.calls, recorder.most_in_flight) == (users, 1)
 
 
 def test_groups_go_side_by_side() -> None:
-    """Groups do not wait for one another, and each keeps its own order."""
-    # Given: no call of a group ends before the other group's call is in flight too
-    barrier = threading.Barrier(2)
-
-    def together(_: Completion) -> Created:
-        barrier.wait(PATIENCE_SECONDS)
-        return CREATED
-
-    recorder = FakeRecorder(together)
-
-    # When
-    with syncing(recorder) as run:
+    with syncing(recorder := Recorder(together(2))) as run:
         results = run(message("a1", "a"), message("b1", "b"), message("a2", "a"), message("b2", "b"))
-
-    # Then
     assert outcomes(results) == [CREATED] * 4
     assert [call for call in recorder.calls if call[0] == "a"] == ["a1", "a2"]
     assert [call for call in recorder.calls if call[0] == "b"] == ["b1", "b2"]
 
 
-def test_groups_of_two_queues_with_one_name_are_two() -> None:
-    """A group belongs to its queue: the same name in another one is another group."""
-    recorder = FakeRecorder(one=DOWN)
-    with syncing(recorder) as run:
-        results = run(message("one", "group"), message("two", "group", arn="arn:aws:sqs:eu-west-2:1:other.fifo"))
-    assert outcomes(results) == [DOWN_OUTCOME, CREATED]
+def test_groups_of_two_queues_with_the_same_name_are_two() -> None:
+    other = replace(message("two", "group"), queue_arn="arn:aws:sqs:eu-west-2:1:other.fifo")
+    with syncing(Recorder(one=DOWN)) as run:
+        assert outcomes(run(message("one", "group"), other)) == [DOWN_OUTCOME, CREATED]
 
 
-@pytest.mark.parametrize(
-    ("step", "outcome"),
-    [
-        pytest.param(DOWN, DOWN_OUTCOME, id="unavailable"),
-        pytest.param(OutOfTimeError(), OUT_OF_TIME, id="out of time"),
-    ],
-)
+@pytest.mark.parametrize(("step", "outcome"), [(DOWN, DOWN_OUTCOME), (OutOfTimeError(), OUT_OF_TIME)], ids=str)
 def test_deferral_holds_the_rest_of_the_group(step: Step, outcome: Deferred) -> None:
-    """Behind a deferred message the rest of its group is deferred unsent, for as long; other groups go on."""
-    # Given
-    recorder = FakeRecorder(a2=step)
-
-    # When
-    with syncing(recorder) as run:
+    counts = Counts()
+    recorder = Recorder(a2=step)
+    with syncing(recorder, counts=counts) as run:
         results = run(*(message(user, user[0]) for user in ("a1", "b1", "a2", "b2", "a3", "b3", "a4")))
-
-    # Then
-    behind = Deferred(
-        outcome.reason, f"behind a deferred message of its group: {outcome.detail}", outcome.status, outcome.retry_after
-    )
+    behind = replace(outcome, detail=f"behind a deferred message of its group: {outcome.detail}")
     assert outcomes(results) == [CREATED, CREATED, outcome, CREATED, behind, CREATED, behind]
     assert [result.attempts for result in results] == [1, 1, 1, 1, 0, 1, 0]
-    assert "a3" not in recorder.calls
-    assert "a4" not in recorder.calls
+    assert not {"a3", "a4"} & set(recorder.calls)
+    # They wait for their neighbour, not for Thrive.
+    assert not counts["DeferredWithoutCall"]
 
 
-def test_rejection_does_not_hold_the_group() -> None:
-    """A message that will never be recorded does not stand in the way of those behind it."""
-    with syncing(FakeRecorder(a1=REFUSED)) as run:
-        results = run(message("a1", "a"), invalid("a"), message("a2", "a"))
-    assert outcomes(results) == [REFUSED_OUTCOME, Rejected("invalid_message", "body: must be"), CREATED]
+@pytest.mark.parametrize("rejected", [message("a1", "a"), invalid("a")], ids=["refused", "invalid"])
+def test_rejection_does_not_hold_the_group(rejected: Message) -> None:
+    with syncing(Recorder(a1=REFUSED)) as run:
+        results = run(rejected, message("a2", "a"))
+    assert [result.outcome.name for result in results] == ["rejected", "created"]
 
 
 def test_invalid_message_behind_a_deferred_one_is_rejected() -> None:
-    """What holds no completion is rejected wherever it stands: no later delivery would change that."""
-    with syncing(FakeRecorder(a1=DOWN)) as run:
+    with syncing(Recorder(a1=DOWN)) as run:
         results = run(message("a1", "a"), invalid("a"), message("a2", "a"))
     assert [result.outcome.name for result in results] == ["deferred", "rejected", "deferred"]
 
 
 def test_deferral_outside_a_group_holds_nothing() -> None:
-    """In a standard queue no message holds another."""
-    with syncing(FakeRecorder(one=DOWN), threads=1) as run:
+    with syncing(Recorder(one=DOWN), threads=1) as run:
         assert outcomes(run(message("one"), message("two"))) == [DOWN_OUTCOME, CREATED]
 
 
@@ -437,32 +355,16 @@ def test_deferral_outside_a_group_holds_nothing() -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_access_error_halts_the_rest_without_a_call(threads: int) -> None:
-    """Once nothing can be sent at all, what remains is deferred for the same reason without a call."""
-    # Given
-    recorder = FakeRecorder(LOCKED)
-
-    # When
+    recorder = Recorder(LOCKED, user0=CREATED)
     with syncing(recorder, threads=threads) as run:
-        results = run(*(message(f"user-{number}") for number in range(50)))
-
-    # Then
-    assert outcomes(results) == [LOCKED_OUTCOME] * 50
-    assert 1 <= len(recorder.calls) <= threads
-    assert Counter(result.attempts for result in results) == {0: 50 - len(recorder.calls), 1: len(recorder.calls)}
-
-
-def test_access_error_leaves_what_was_recorded_before() -> None:
-    """A halt does not touch the outcomes that stand already."""
-    recorder = FakeRecorder(two=LOCKED)
-    with syncing(recorder, threads=1) as run:
-        results = run(message("one"), message("two"), message("three"))
-    assert outcomes(results) == [CREATED, LOCKED_OUTCOME, LOCKED_OUTCOME]
-    assert recorder.calls == ["one", "two"]
+        results = run(*(message(f"user{number}") for number in range(50)))
+    sent = len(recorder.calls)
+    assert outcomes(results) == [CREATED] + [LOCKED_OUTCOME] * 49
+    assert 2 <= sent <= threads + 1
+    assert Counter(result.attempts for result in results) == {0: 50 - sent, 1: sent}
 
 
 def test_access_error_ends_the_retries_of_others() -> None:
-    """A message that waits for its next attempt when the batch is halted gets no further one."""
-    # Given: the first call fails, and before its next attempt the other one has halted the batch
     halted = threading.Event()
 
     class WaitingClock(FakeClock):
@@ -475,36 +377,23 @@ def test_access_error_ends_the_retries_of_others() -> None:
         halted.set()
         raise LOCKED
 
-    recorder = FakeRecorder(one=TemporaryError("unavailable", "reset"), two=lock)
-
-    # When
-    with syncing(recorder, threads=2, clock=WaitingClock()) as run:
+    with syncing(recorder := Recorder(one=BLIP, two=lock), threads=2, clock=WaitingClock()) as run:
         results = run(message("one"), message("two"))
-
-    # Then
     assert outcomes(results) == [LOCKED_OUTCOME, LOCKED_OUTCOME]
     assert sorted(recorder.calls) == ["one", "two"]
 
 
 def test_halt_ends_with_the_batch() -> None:
-    """The next batch asks anew: the credentials may have been put right."""
-    recorder = FakeRecorder(one=[LOCKED, CREATED])
-    with syncing(recorder) as run:
+    with syncing(Recorder(one=[LOCKED, CREATED])) as run:
         assert outcomes(run(message("one"))) == [LOCKED_OUTCOME]
         assert outcomes(run(message("one"))) == [CREATED]
 
 
-def test_halting_error_is_raised_anew_in_each_thread() -> None:
-    """One error object is not raised twice: it would gather the tracebacks of all messages."""
-    # Given
-    halting = AccessError("unauthorized", "no", status=401, retry_after=7.0)
-
-    # When
-    with syncing(FakeRecorder(halting), threads=1) as run:
+def test_halting_error_does_not_gather_the_tracebacks_of_all_messages() -> None:
+    halting = LOCKED.copy()
+    with syncing(Recorder(halting), threads=1) as run:
         results = run(*(message(f"user-{number}") for number in range(30)))
-
-    # Then
-    assert outcomes(results) == [Deferred("unauthorized", "no", 401, 7.0)] * 30
+    assert outcomes(results) == [LOCKED_OUTCOME] * 30
     frames = 0
     trace = halting.__traceback__
     while trace is not None:
@@ -512,205 +401,151 @@ def test_halting_error_is_raised_anew_in_each_thread() -> None:
     assert frames < 10
 
 
+@pytest.mark.parametrize(
+    ("steps", "calls"),
+    [
+        pytest.param("F", 6, id="one forbidden message defers only itself"),
+        pytest.param("FF", 2, id="the second one, with nothing settled, halts the batch"),
+        pytest.param("FDF", 3, id="a deferral settles nothing"),
+        pytest.param("FCFF", 6, id="a recorded message shows that the credentials may record"),
+        pytest.param("CFFF", 6, id="whenever it was recorded"),
+        pytest.param("FRFF", 6, id="a refusal shows it too"),
+    ],
+)
+def test_403_halts_the_batch_only_once_two_messages_met_it_and_none_was_settled(steps: str, calls: int) -> None:
+    kinds: dict[str, Step] = {"F": FORBIDDEN, "D": DOWN, "C": CREATED, "R": REFUSED}
+    by_user = {f"user{number}": kinds[step] for number, step in enumerate(steps)}
+    with syncing(recorder := Recorder(**by_user), threads=1) as run:
+        results = run(*(message(f"user{number}") for number in range(6)))
+    assert len(recorder.calls) == calls
+    assert outcomes(results)[calls:] == [FORBIDDEN_OUTCOME] * (6 - calls)
+    assert [result.outcome for result, step in zip(results, steps, strict=False) if step == "F"] == [
+        FORBIDDEN_OUTCOME
+    ] * steps.count("F")
+
+
 # --- The deadline -------------------------------------------------------------------------------------------------
 
-SHORT = 0.4
 
-
-class Hanging:
-    """A call that hangs until the test lets go of it."""
-
-    def __init__(self) -> None:
-        self.release = threading.Event()
-        self.began = threading.Event()
-
-    def __call__(self, _: Completion) -> Created:
-        """Hang."""
-        self.began.set()
-        assert self.release.wait(PATIENCE_SECONDS)
-        return Created("too late", 201)
-
-
-def test_hung_call_is_left_behind() -> None:
-    """A call that hangs beyond the deadline costs its own message alone, and what it finds later is void."""
-    # Given
+def test_hung_call_is_left_behind_and_what_it_returns_later_is_void() -> None:
     hanging = Hanging()
-    recorder = FakeRecorder(two=hanging)
     clock = SystemClock()
-
-    with syncing(recorder, clock=clock) as run:
-        # When
+    with syncing(Recorder(two=hanging), clock=clock) as run:
         began = time.monotonic()
         results = run(message("one"), message("two"), message("three"), deadline=Deadline(clock, SHORT))
-
-        # Then
         assert time.monotonic() - began < SHORT * 10
-        assert outcomes(results) == [CREATED, OUT_OF_TIME, CREATED]
         hanging.release.set()
     assert outcomes(results) == [CREATED, OUT_OF_TIME, CREATED]
     assert results[1].attempts == 0
 
 
-def test_hung_call_in_a_group_takes_its_group_along_and_sends_no_more_of_it() -> None:
-    """What stands behind a hung call in its group is out of time, and is not sent when the call comes back."""
-    # Given
+def test_group_of_a_hung_call_is_out_of_time_and_is_not_sent_when_the_call_returns() -> None:
     hanging = Hanging()
-    recorder = FakeRecorder(a1=hanging)
     clock = SystemClock()
-
-    # When
-    with syncing(recorder, clock=clock) as run:
+    with syncing(recorder := Recorder(a1=hanging), clock=clock) as run:
         results = run(message("a1", "a"), message("a2", "a"), deadline=Deadline(clock, SHORT))
         hanging.release.set()
-
-    # Then
     assert outcomes(results) == [OUT_OF_TIME, OUT_OF_TIME]
     assert recorder.calls == ["a1"]
 
 
 def test_what_waits_behind_a_hung_call_never_runs_in_the_next_batch() -> None:
-    """What has no thread by the deadline is given up for good, though the pool lives on."""
-    # Given: one thread, and it hangs
     hanging = Hanging()
-    recorder = FakeRecorder(one=hanging)
     clock = SystemClock()
-    with syncing(recorder, threads=1, clock=clock) as run:
+    with syncing(recorder := Recorder(one=hanging), threads=1, clock=clock) as run:
         first = run(message("one"), message("two"), message("three"), deadline=Deadline(clock, SHORT))
-
-        # When
         hanging.release.set()
         second = run(message("four"), deadline=Deadline(clock, PATIENCE_SECONDS))
-
-    # Then
     assert outcomes(first) == [OUT_OF_TIME] * 3
     assert outcomes(second) == [CREATED]
     assert recorder.calls == ["one", "four"]
 
 
-def test_retry_of_a_left_call_sends_nothing() -> None:
-    """A call that comes back with a temporary error after the batch has ended is not tried again."""
-    # Given
-    hanging = Hanging()
-
-    def fail(wanted: Completion) -> Created:
-        hanging(wanted)
-        raise TemporaryError("unavailable", "reset")
-
-    recorder = FakeRecorder(one=fail)
-    # Its deadline has much time left by its own clock, so that the closed batch alone stops it.
+def test_failed_call_is_not_repeated_after_its_batch_has_ended() -> None:
+    hanging = Hanging(BLIP)
     clock = FakeClock()
 
-    class ShortDeadline(Deadline):
+    class NeverOver(Deadline):
         def remaining(self) -> float:
-            return SHORT
+            return SHORT  # only the end of the batch stops it
 
-    # When
-    with syncing(recorder, clock=clock) as run:
-        results = run(message("one"), deadline=ShortDeadline(clock, SHORT))
+    with syncing(recorder := Recorder(one=hanging), clock=clock) as run:
+        results = run(message("one"), deadline=NeverOver(clock, SHORT))
         hanging.release.set()
-
-    # Then
     assert outcomes(results) == [OUT_OF_TIME]
     assert recorder.calls == ["one"]
 
 
 def test_waiting_for_an_identical_completion_ends_at_the_deadline() -> None:
-    """A message that waits for another thread's identical completion is out of time with it, and is not sent."""
-    # Given
-    hanging = Hanging()
-    recorder = FakeRecorder(same=hanging)
-    clock = SystemClock()
+    sent = threading.Event()
 
-    # When
-    with syncing(recorder, clock=clock) as run:
-        results = run(
-            message("same", "a", message_id="1"), message("same", "b", message_id="2"), deadline=Deadline(clock, SHORT)
-        )
-        hanging.release.set()
+    def slow(_: Completion) -> Created:
+        sent.set()
+        time.sleep(SHORT * 2)
+        return CREATED
 
-    # Then
-    assert outcomes(results) == [OUT_OF_TIME, OUT_OF_TIME]
-    assert recorder.calls == ["same"]
+    def after(_: Completion) -> Created:
+        assert sent.wait(PATIENCE_SECONDS)
+        return CREATED
 
-
-def test_waiting_for_an_identical_completion_gives_out_of_time_by_itself() -> None:
-    """The thread that waits does not outlive the deadline, even where the batch is still open."""
-    # Given: the thread that sends looks at the clock, the one that waits has no time left
-    hanging = Hanging()
-    recorder = FakeRecorder(same=hanging)
-    senders: set[threading.Thread] = set()
-
-    class WatchedClock(FakeClock):
-        def now(self) -> Instant:
-            senders.add(threading.current_thread())
-            return super().now()
-
-    class DeadlineOfThreads(Deadline):
+    class ShorterInThreads(Deadline):
         def remaining(self) -> float:
-            if threading.current_thread() in senders:
-                return PATIENCE_SECONDS
-            assert hanging.began.wait(PATIENCE_SECONDS)
-            threading.Timer(SHORT, hanging.release.set).start()
-            return 0.0
+            return PATIENCE_SECONDS if threading.current_thread() is threading.main_thread() else SHORT
 
-    clock = WatchedClock()
-
-    # When
-    with syncing(recorder, clock=clock) as run:
+    clock = FakeClock()
+    with syncing(recorder := Recorder(same=slow, before=after), clock=clock) as run:
         results = run(
             message("same", "a", message_id="1"),
+            message("before", "b"),
             message("same", "b", message_id="2"),
-            message("after-a", "a"),
-            message("after-b", "b"),
-            deadline=DeadlineOfThreads(clock, 1),
+            message("behind", "b"),
+            deadline=ShorterInThreads(clock, 1),
         )
+    behind = replace(OUT_OF_TIME, detail=f"behind a deferred message of its group: {OUT_OF_TIME.detail}")
+    assert outcomes(results) == [CREATED, CREATED, OUT_OF_TIME, behind]
+    assert sorted(recorder.calls) == ["before", "same"]
 
-    # Then
-    first, second, after_first, after_second = outcomes(results)
-    behind = Deferred("out_of_time", f"behind a deferred message of its group: {OUT_OF_TIME.detail}")
-    if first == OUT_OF_TIME:  # whichever thread came first
-        first, second, after_first, after_second = second, first, after_second, after_first
-    assert (first, second) == (Created("too late", 201), OUT_OF_TIME)
-    assert (after_first, after_second) == (CREATED, behind)
-    assert len(recorder.calls) == 2
+
+def test_thread_that_cannot_be_started_leaves_nothing_for_a_later_batch() -> None:
+    class Exhausted(ThreadPoolExecutor):
+        def submit(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
+            if len(submitted) == 1:
+                raise RuntimeError("can't start new thread")
+            submitted.append(super().submit(*arguments, **options))  # type: ignore[arg-type]
+            return submitted[-1]
+
+    hanging = Hanging()
+    submitted: list[object] = []
+    recorder = Recorder()
+    clock = FakeClock()
+    with Exhausted(1) as executor:
+        ThreadPoolExecutor.submit(executor, hanging, completion())
+        sync = sync_of(recorder, pressure(clock), lambda: executor, clock)
+        with pytest.raises(RuntimeError):
+            sync.run([message("one"), message("two")], Deadline(clock, 1))
+        hanging.release.set()
+    assert recorder.calls == []
 
 
 # --- Errors and outcomes ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "error",
-    [CompletionSyncError("x"), SettingError("VARIABLE", "must be"), CallError("x")],
-    ids=lambda error: type(error).__name__,
-)
-def test_error_that_is_no_messages_fault_has_no_outcome(error: CompletionSyncError) -> None:
-    """Errors that concern no message are no outcomes: mixing them up is a defect, and told as one."""
+@pytest.mark.parametrize("error", [CompletionSyncError("x"), SettingError("VARIABLE", "must be"), CallError("x")])
+def test_error_that_is_about_no_message_has_no_outcome(error: CompletionSyncError) -> None:
     with pytest.raises(TypeError, match=type(error).__name__):
         outcome_of(error)
 
 
-# --- Property -----------------------------------------------------------------------------------------------------
-
-STEPS: dict[str, Step] = {
-    "created": CREATED,
-    "exists": Existing("statement", 200),
-    "refused": REFUSED,
-    "down": DOWN,
-    "blip": TemporaryError("unavailable", "reset"),
-    "locked": LOCKED,
-    "late": OutOfTimeError(),
-    "defect": ZeroDivisionError("x"),
-}
-ALLOWED = {
-    "created": {"created"},
-    "exists": {"exists"},
-    "refused": {"rejected"},
-    "invalid": {"rejected"},
-    "down": {"deferred"},
-    "blip": {"deferred"},
-    "locked": {"deferred"},
-    "late": {"deferred"},
-    "defect": {"deferred"},
+STEPS: dict[str, tuple[Step, str]] = {
+    "created": (CREATED, "created"),
+    "exists": (Existing("statement", 200), "exists"),
+    "refused": (REFUSED, "rejected"),
+    "down": (DOWN, "deferred"),
+    "blip": (BLIP, "deferred"),
+    "locked": (LOCKED, "deferred"),
+    "forbidden": (FORBIDDEN, "deferred"),
+    "late": (OutOfTimeError(), "deferred"),
+    "defect": (ZeroDivisionError("x"), "deferred"),
 }
 
 
@@ -718,42 +553,32 @@ ALLOWED = {
 @given(
     batch=st.lists(
         st.tuples(
-            st.sampled_from([*STEPS, "invalid"]),
-            st.integers(0, 5),
-            st.sampled_from([None, None, "group-a", "group-b"]),
+            st.sampled_from([*STEPS, "invalid"]), st.integers(0, 5), st.sampled_from([None, None, "group-a", "group-b"])
         ),
         max_size=25,
     ),
     threads=st.integers(1, 4),
 )
 def test_one_result_for_each_message_in_order(batch: list[tuple[str, int, str | None]], threads: int) -> None:
-    """For any mixture of answers, repeats and groups: one result each, in order, of a kind that its answer allows."""
-    # Given: the user's name says what becomes of the completion
-    recorder = FakeRecorder(**{f"{kind}-{number}": step for kind, step in STEPS.items() for number in range(6)})
+    # The user's name says what becomes of the completion.
+    recorder = Recorder(**{f"{kind}-{number}": step for kind, (step, _) in STEPS.items() for number in range(6)})
     messages = [
         invalid(group) if kind == "invalid" else message(f"{kind}-{number}", group) for kind, number, group in batch
     ]
-
-    # When
     with syncing(recorder, threads=threads, unexpected=lambda _: None) as run:
         results = run(*messages)
 
-    # Then
-    assert len(results) == len(messages)
-    halted = any(kind == "locked" for kind, _, _ in batch)
-    for (kind, _, group), result in zip(batch, results, strict=True):
-        may_be_held = (halted or group is not None) and kind != "invalid"
-        assert result.outcome.name in ALLOWED[kind] | ({"deferred"} if may_be_held else set())
+    kinds = {kind for kind, _, _ in batch}
+    may_be_held = bool({"locked", "forbidden", "down", "blip"} & kinds)
+    for (kind, number, group), result in zip(batch, results, strict=True):
+        expected = "rejected" if kind == "invalid" else STEPS[kind][1]
+        held = kind != "invalid" and (may_be_held or group is not None)
+        assert result.outcome.name in ({expected, "deferred"} if held else {expected})
         assert result.attempts <= MAX_ATTEMPTS
-    # Nothing is sent twice but in a retry, and nothing recorded is reported.
+        if result.outcome.name in {"created", "exists"}:
+            assert f"{kind}-{number}" in recorder.calls
     for user, count in Counter(recorder.calls).items():
         assert count <= (MAX_ATTEMPTS if user.startswith("blip") else 1)
-    sent = set(recorder.calls)
-    for each, result in zip(messages, results, strict=True):
-        if isinstance(result.outcome, Created | Existing):
-            assert not isinstance(each.content, InvalidMessageError)
-            assert each.content.user_id in sent
-    # In each group, nothing is recorded behind a deferral.
     for group in ("group-a", "group-b"):
         names = [
             result.outcome.name

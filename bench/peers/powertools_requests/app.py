@@ -26,7 +26,7 @@ SECRET_ID = os.environ["THRIVE_SECRET_ID"]
 
 
 class Completion(BaseModel):
-    """What one message holds."""
+    """The content of one message."""
 
     userId: str = Field(min_length=1, max_length=256)
     contentId: str = Field(min_length=1, max_length=256)
@@ -47,7 +47,7 @@ token = {"value": "", "good_until": 0.0}
 
 
 def bearer() -> str:
-    """Give the token, fetched when the last one is about to end."""
+    """Return the token, renewed shortly before it expires."""
     if time.time() > token["good_until"]:
         secret = parameters.get_secret(SECRET_ID, transform="json", max_age=300)
         form = {"grant_type": "client_credentials", "scope": "api/write"}
