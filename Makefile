@@ -36,9 +36,14 @@ help: ## show this list
 .PHONY: setup
 setup: .venv/.ready $(EMULATOR)/.ready $(SAM)/.ready ## install everything that the other targets need
 
+# DEMO="--events mine.jsonl --config dir/": your own events; DEMO="--svg docs/demo.svg": write the picture in README.md.
 .PHONY: demo
 demo: setup ## run the real thing here: some hundred events, good and bad, through an API that misbehaves
 	@$(BIN)/python -m sandbox demo $(DEMO)
+
+.PHONY: recordings
+recordings: setup ## the pictures of the terminal in docs/command.md
+	@$(BIN)/python -m sandbox.recordings
 
 # The unit and integration tests alone reach the bound of coverage; measuring it would only slow the others down.
 .PHONY: test
@@ -136,11 +141,11 @@ locks: .venv/.ready ## see that the locks are what pyproject.toml asks for
 	@diff -r requirements build/locks/requirements && diff src/requirements.txt build/locks/src/requirements.txt
 
 # Left out: what takes every test's made-up secret, every Thrive id or checksum, and every ARN of a queue for a real one;
-# the made-up signatures in events/, and the hashes of locks.
+# the made-up ids and signatures in events/ and in the examples of mappings, and the hashes of locks.
 NOT_SOUGHT := KeywordDetector HexHighEntropyString TelegramBotTokenDetector
 .PHONY: secrets
 secrets: .venv/.ready ## see that no secret is in the tree
-	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^events/|requirements.*\.txt$$|package-lock\.json$$' \
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^events/|^mappings/.*/examples/|requirements.*\.txt$$|package-lock\.json$$' \
 	  $(addprefix --disable-plugin ,$(NOT_SOUGHT))
 
 .PHONY: clean

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
-from sandbox.demo.workload import Recorded, Rejected
+from sandbox.demo.workload import Ignored, Recorded, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Balance:
-    """Where the messages ended up; created + existing + rejected + unaccounted = sent.
+    """Where the messages ended up; created + existing + rejected + ignored + unaccounted = sent.
 
     `existing` counts messages whose completion was recorded through another message. `rejected` counts by reason, and
     `rejections` has a line for each: label, reason, detail. `problems` lists what is unaccounted for, and records and
@@ -39,6 +39,7 @@ class Balance:
     existing: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     rejections: list[tuple[str, str, str]] = field(default_factory=list)
+    ignored: int = 0
     queued: int = 0
     unaccounted: int = 0
     problems: list[str] = field(default_factory=list)
@@ -93,6 +94,10 @@ def _account(item: Sent, keys: set[Key], claimed: set[Key], letters: list[Letter
                 return f"should be rejected as {reason}, but: {_describe(letters[0])}"
             balance.rejected[reason] += 1
             balance.rejections.append((item.message.label, reason, attributes.get("detail", "")))
+        case Ignored():
+            if letters:
+                return f"should be ignored, but is a dead letter: {_describe(letters[0])}"
+            balance.ignored += 1
         case _:
             assert_never(expected)
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 import time
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sandbox.demo import report, trouble
+from sandbox.config import EXAMPLE, FILES, parse, read_files
+from sandbox.demo import foreign, report, trouble
 from sandbox.demo.events_file import read_events_file
 from sandbox.demo.reconcile import Sent, reconcile
 from sandbox.demo.shapes import UNKNOWN_CONTENT, UNKNOWN_USER
@@ -23,12 +25,13 @@ from sandbox.pipeline.rig import Plan, Rig, build_artefact, running_rig
 from sandbox.thrive_api import StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
-# As deployed, the function waits for minutes and hours while Thrive is down. Nobody would watch that.
+# As deployed, the function waits for minutes, hours and days. Nobody would watch that.
 BACKOFF = {"BACKOFF_BASE_SECONDS": "1", "BACKOFF_CAP_SECONDS": "4"}
+_OVERRIDES = {**BACKOFF, "USER_WAIT_HOURS": f"{trouble.WAIT_SECONDS / 3600:g}"}
 _VISIBILITY_SECONDS = 8
 _ENVIRONMENTS = 3
 # How long a stage waits for the queue to empty before the next begins, and how long the last one does.
@@ -38,20 +41,38 @@ _TICK_SECONDS = 0.1
 
 
 class NoEventsError(ValueError):
-    """The user's file holds nothing to send."""
+    """The user's files hold nothing to send, or nothing that could be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to run: `messages` made up from `seed`, or the lines of `events`; with `calm` nothing goes wrong."""
+    """What to run: `messages` made up from `seed`, or the lines of `events`; with `calm` nothing goes wrong.
+
+    `config` is the folder of a mapping and a content table for `events`.
+    """
 
     messages: int = 400
     seed: int = 1
     events: Path | None = None
+    config: Path | None = None
     plain: bool = False
     calm: bool = False
     # Called before the check, so that a test can see the check fail.
     before_check: Callable[[StandIn], None] = lambda _api: None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The messages to send, and the world that they are sent into.
+
+    The first `waiting` messages are about people whom Thrive does not know yet; `refs` are those whom it knows.
+    """
+
+    messages: list[Message]
+    refs: Iterable[str]
+    files: Mapping[str, bytes]
+    waiting: int = 0
+    unsendable: Sequence[str] = ()
 
 
 def run(options: Options, console: Console) -> bool:
@@ -59,15 +80,16 @@ def run(options: Options, console: Console) -> bool:
 
     The logs are kept, and their folder is printed, if something is wrong.
 
-    :raises OSError: the events file cannot be read.
-    :raises NoEventsError: it holds nothing to send.
+    :raises OSError: a file cannot be read.
+    :raises NoEventsError: the events file holds nothing to send, or the folder no configuration.
+    :raises ConfigError: the configuration is invalid.
     """
-    messages, unsendable = _messages(options)
+    work = made_up(options) if options.events is None else _from_files(options.events, options.config)
     folder = Path(tempfile.mkdtemp(prefix="completion-sync-demo-"))
     is_even = False
     try:
-        is_even = _run(options, messages, console, folder)
-        for line in unsendable:
+        is_even = _run(options, work, console, folder)
+        for line in work.unsendable:
             console.print(f"[yellow]not sent:[/] {line}", highlight=False)
         return is_even
     finally:
@@ -77,20 +99,34 @@ def run(options: Options, console: Console) -> bool:
             console.print(f"The logs are in {folder}", highlight=False, soft_wrap=True)
 
 
-def _messages(options: Options) -> tuple[list[Message], list[str]]:
-    if options.events is None:
-        return generate(options.messages, options.seed), []
-    file = read_events_file(options.events)
+def made_up(options: Options) -> Work:
+    """Make up messages in Thrive's ids and in the words of source systems, good and bad."""
+    waiting = [] if options.calm else foreign.generate_waiting(options.messages // 16, options.seed)
+    others = options.messages - len(waiting)
+    messages = foreign.generate(others * 2 // 5, options.seed)
+    messages += generate(others - len(messages), options.seed)
+    random.Random(options.seed).shuffle(messages)  # noqa: S311 - a repeatable workload, not a secret
+    return Work([*waiting, *messages], foreign.PRESENT, EXAMPLE, len(waiting))
+
+
+def _from_files(events: Path, config: Path | None) -> Work:
+    files = {} if config is None else read_files(config)
+    if config is not None and not files:
+        raise NoEventsError(f"{config} holds neither {' nor '.join(FILES)}")
+    file = read_events_file(events, parse(files))
     if not file.messages:
-        raise NoEventsError("; ".join([f"{options.events} holds no event to send", *file.unsendable]))
-    return file.messages, file.unsendable
+        raise NoEventsError("; ".join([f"{events} holds no event to send", *file.unsendable]))
+    return Work(file.messages, file.refs, files, unsendable=file.unsendable)
 
 
-def _run(options: Options, messages: Sequence[Message], console: Console, folder: Path) -> bool:
+def _run(options: Options, work: Work, console: Console, folder: Path) -> bool:
     api = StandIn(seed=options.seed)
+    api.directory.users.update(foreign.directory(work.refs))
     if options.events is None:  # the user's own file may use these ids
         api.directory.unknown_users.add(UNKNOWN_USER)
         api.directory.unknown_contents.add(UNKNOWN_CONTENT)
+    stages = trouble.stages(calm=options.calm, waiting=work.waiting)
+    shares = _split(work.messages, len(stages))
     with ExitStack() as cleanup:
         with _step(console, "build the function as `sam build` does"):
             code = build_artefact()
@@ -98,23 +134,33 @@ def _run(options: Options, messages: Sequence[Message], console: Console, folder
             cleanup.enter_context(api.running())
         with _step(console, "start the AWS emulator"):
             emulator = cleanup.enter_context(running_emulator(folder))
-        with _step(console, "deploy template.yaml and store the secret"):
+        with _step(console, "deploy template.yaml, secret, configuration"):
             plan = Plan(
-                environments=_ENVIRONMENTS, overrides=BACKOFF, visibility=_VISIBILITY_SECONDS, plain=options.plain
+                environments=_ENVIRONMENTS,
+                overrides=_OVERRIDES,
+                config=work.files,
+                visibility=_VISIBILITY_SECONDS,
+                plain=options.plain,
             )
             rig = cleanup.enter_context(running_rig(emulator, api, code, folder, plan=plan))
-        _describe(console, rig)
+        _describe(console, rig, work)
         rig.poller.start()
         started = time.monotonic()
-        sent = _send_all(trouble.CALM if options.calm else trouble.FULL, messages, rig, api, console)
+        sent = _send_all(stages, shares, rig, api, console)
         seconds = time.monotonic() - started
         rig.poller.stop()
         options.before_check(api)
         balance = reconcile(sent, api.ledger, rig.dead_letters(), rig.backlog())
-        report.show(console, sent, balance, report.effort(rig, api, seconds))
+        limited = sum(len(share) for stage, share in zip(stages, shares, strict=True) if stage.limits_rate)
+        report.show(console, sent, balance, report.effort(rig, api, seconds, limited))
         if options.events:
             report.show_rejections(console, balance)
         return balance.is_even
+
+
+def _split(messages: Sequence[Message], parts: int) -> list[Sequence[Message]]:
+    share = -(-len(messages) // parts)
+    return [messages[number * share : (number + 1) * share] for number in range(parts)]
 
 
 @contextmanager
@@ -124,15 +170,20 @@ def _step(console: Console, what: str) -> Iterator[None]:
     console.print(f"  {what:<44}[dim]{time.monotonic() - started:5.1f} s[/]", highlight=False)
 
 
-def _describe(console: Console, rig: Rig) -> None:
+def _describe(console: Console, rig: Rig, work: Work) -> None:
     function, source = rig.stack.function, rig.stack.event_source
     base, cap = (function.environment[name] for name in BACKOFF)
     facts = {
         "function": f"{function.handler}, timeout {function.timeout} s",
         "runtime": f"{rig.runtime.name} (deployed: {function.runtime})",
         "queue": f"batches of {source.batch_size}, {len(rig.environments)} environments",
+        "config": " and ".join(sorted(work.files)) or "none: messages hold Thrive's own ids",
         "backoff": f"{' to '.join(BACKOFF.values())} s here, {base} to {cap} s as deployed",
     }
+    if work.waiting:
+        hours = function.environment["USER_WAIT_HOURS"]
+        facts["people"] = f"messages wait {trouble.WAIT_SECONDS:g} s for them here, {hours} hours as deployed,"
+        facts[""] = "and come back when they appear, not minutes later"
     console.print()
     for name, fact in facts.items():
         console.print(f"  {name:<12}{fact}", highlight=False)
@@ -140,11 +191,10 @@ def _describe(console: Console, rig: Rig) -> None:
 
 
 def _send_all(
-    stages: Sequence[trouble.Stage], messages: Sequence[Message], rig: Rig, api: StandIn, console: Console
+    stages: Sequence[trouble.Stage], shares: Sequence[Sequence[Message]], rig: Rig, api: StandIn, console: Console
 ) -> list[Sent]:
     """Send a share of the messages in each stage, then wait until the queue is empty or the time is up."""
     sent: list[Sent] = []
-    share = -(-len(messages) // len(stages))
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=20),
@@ -152,13 +202,14 @@ def _send_all(
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    # On a terminal a bar, elsewhere a line for each stage.
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(messages))
+    # On a terminal a bar; elsewhere, and in a picture, a line for each stage.
+    is_live = console.is_terminal and not console.record
+    with Progress(*columns, console=console, disable=not is_live) as progress:
+        task = progress.add_task("", total=sum(map(len, shares)))
 
         def announce(title: str) -> None:
             progress.update(task, description=title)
-            if not console.is_terminal:
+            if not is_live:
                 console.print(f"  ... {title}", highlight=False)
 
         def drain(seconds: float) -> None:
@@ -169,10 +220,10 @@ def _send_all(
                 time.sleep(_TICK_SECONDS)
             progress.update(task, completed=len(sent) - backlog)
 
-        for number, stage in enumerate(stages):
+        for stage, share in zip(stages, shares, strict=True):
             announce(stage.title)
             with stage.trouble(rig, api):
-                sent += _send(messages[number * share : (number + 1) * share], rig)
+                sent += _send(share, rig)
             drain(_STAGE_SECONDS)
         announce("waiting for the queue to empty")
         drain(_DRAIN_SECONDS)

@@ -92,7 +92,6 @@ BAD: dict[str, Callable[[dict[str, Any]], str]] = {
     "not JSON": lambda fields: f"completed: {fields['userId']}",
     "cut off": lambda fields: json.dumps(fields)[:-7],
     "a list": lambda fields: json.dumps([fields]),
-    "no fields": lambda fields: json.dumps({"learner": fields["userId"]}),
     "no userId": _but(userId=None),
     "no contentId on the bus": _but(contentId=None),
     "no completedAt": _but(completedAt=None),

@@ -34,12 +34,17 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """The message is no completion: nothing may come of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message to send and the expected result; `label` names it in the report."""
 
     label: str
     written: Written
-    expected: Recorded | Rejected
+    expected: Recorded | Rejected | Ignored
 
 
 def generate(number: int, seed: int) -> list[Message]:
@@ -67,8 +72,13 @@ def generate(number: int, seed: int) -> list[Message]:
     return messages
 
 
+def invent_time(rng: random.Random) -> datetime:
+    """Return a time in whole seconds."""
+    return _FIRST + timedelta(seconds=rng.randrange(_SPAN_SECONDS))
+
+
 def _invent(rng: random.Random) -> Completion:
-    at = _FIRST + timedelta(seconds=rng.randrange(_SPAN_SECONDS))
+    at = invent_time(rng)
     if rng.random() < 0.5:  # half of them have whole seconds, half milliseconds
         at += timedelta(milliseconds=rng.randrange(1, 1000))
     return Completion(f"{rng.getrandbits(96):024x}", f"{rng.getrandbits(96):024x}", at)

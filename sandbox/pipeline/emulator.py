@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
@@ -55,6 +56,7 @@ class Emulator:
         self.url = url
         self.cloudformation: CloudFormationClient = client("cloudformation")
         self.events: EventBridgeClient = client("events")
+        self.logs: CloudWatchLogsClient = client("logs")
         self.functions: LambdaClient = client("lambda")
         self.secrets: SecretsManagerClient = client("secretsmanager")
         self.sqs: SQSClient = client("sqs")

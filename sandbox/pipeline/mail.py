@@ -89,6 +89,19 @@ def backlog(sqs: SQSClient, url: str) -> int:
     return sum(map(int, counts["Attributes"].values()))
 
 
+def show(sqs: SQSClient, url: str, handles: Sequence[str]) -> None:
+    """Make messages in flight visible at once; handles that are out of date are ignored."""
+    for start in range(0, len(handles), _MAX_ENTRIES):
+        chunk = handles[start : start + _MAX_ENTRIES]
+        sqs.change_message_visibility_batch(
+            QueueUrl=url,
+            Entries=[
+                {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+                for number, handle in enumerate(chunk)
+            ],
+        )
+
+
 def read_all(sqs: SQSClient, url: str) -> list[Letter]:
     """Read every waiting message of a queue and leave it there, hidden for ten minutes.
 

@@ -39,7 +39,7 @@ class Poller:
     the queue, which holds a group back while messages of it are in flight. There is no batching window.
 
     `counts` holds `invocations`, `received`, `deleted`, `reported`, and failed invocations by kind (`error`, `timeout`,
-    `exit`, `malformed`).
+    `exit`, `malformed`). `handles` holds the latest receipt handle of each message, by its id.
     """
 
     def __init__(self, sqs: SQSClient, source: EventSource, environments: Sequence[Invocable]) -> None:
@@ -51,6 +51,7 @@ class Poller:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self.handles: dict[str, str] = {}
         self._failure: Exception | None = None
 
     @property
@@ -91,6 +92,7 @@ class Poller:
             MessageAttributeNames=["All"],
         ).get("Messages", [])
         self._count(received=len(messages))
+        self.handles.update({message["MessageId"]: message["ReceiptHandle"] for message in messages})
         for batch in within_payload_limit(record_of(message, self._source.queue.arn) for message in messages):
             self._process(environment, batch)
         return len(messages)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandbox.pipeline import artefact, mail
+from sandbox.pipeline.emf import json_lines
 from sandbox.pipeline.emulator import ROOT
 from sandbox.pipeline.poller import Poller
 from sandbox.pipeline.runtime import Environment, RuntimeSpec, runtime_emulator, spec_for
 from sandbox.pipeline.stack import Stack, deploy, set_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from sandbox.pipeline.artefact import Artefact
@@ -29,13 +30,15 @@ class Plan:
     """How a pipeline differs from the template.
 
     `environments` is the number of execution environments; `parameters` are the template's; `overrides` replaces the
-    function's variables after the deployment; `visibility` (seconds) replaces the queue's visibility timeout, so that
+    function's variables after the deployment; `config` holds the files that are in S3 at the parameter ConfigUri, by
+    name (empty: the parameter is not set); `visibility` (seconds) replaces the queue's visibility timeout, so that
     messages of a killed environment come back soon; `plain` skips Lambda's runtime even if it is available.
     """
 
     environments: int = 2
     parameters: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, bytes] = field(default_factory=dict)
     visibility: int | None = None
     plain: bool = False
 
@@ -64,6 +67,16 @@ class Rig:
         """Return the number of messages in the source queue."""
         return mail.backlog(self.emulator.sqs, self.queue_url)
 
+    def deferred(self, reason: str) -> set[str]:
+        """Return the ids of messages that were deferred for this reason and have not been settled since."""
+        lines = [line for line in json_lines(self.logs) if "outcome" in line]
+        settled = {line["message_id"] for line in lines if line["outcome"] != "deferred"}
+        return {line["message_id"] for line in lines if line.get("reason") == reason} - settled
+
+    def deliver_now(self, message_ids: Iterable[str]) -> None:
+        """End the backoff of messages: SQS delivers them at once."""
+        mail.show(self.emulator.sqs, self.queue_url, [self.poller.handles[message_id] for message_id in message_ids])
+
     def dead_letters(self) -> list[mail.Letter]:
         """Read the dead-letter queue; the next call does not return the same messages again."""
         return mail.read_all(self.emulator.sqs, self.stack.dead_letters.url)
@@ -84,6 +97,9 @@ def running_rig(
     """
     plan = plan or Plan()
     parameters = {"ThriveBaseUrl": api.url, **plan.parameters}
+    if plan.config:
+        parameters["ConfigUri"] = f"s3://{name}-configuration/config/"
+        put_config(emulator, parameters["ConfigUri"], plan.config)
     stack = deploy(emulator, TEMPLATE, LOGICAL_ID, name, parameters)
     set_secret(emulator, stack, secret_of(api))
     if plan.visibility is not None:
@@ -100,6 +116,14 @@ def running_rig(
             cleanup.callback(environment.kill)
         cleanup.callback(poller.stop)
         yield Rig(emulator, stack, spec, environments, poller)
+
+
+def put_config(emulator: Emulator, uri: str, files: Mapping[str, bytes]) -> None:
+    """Put files, by name, where the parameter ConfigUri (`s3://bucket/prefix/`) points to; create the bucket."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    emulator.put(f"/{bucket}")
+    for name, content in files.items():
+        emulator.put(f"/{bucket}/{prefix}{name}", content)
 
 
 def secret_of(api: StandIn) -> dict[str, str]:

@@ -182,6 +182,11 @@ class Environment:
         if self._child is not None:
             self._child.kill()
 
+    def retire(self) -> None:
+        """End the environment between two invocations, as a deployment does; the next invocation is a cold start."""
+        with self._busy:
+            self.kill()
+
     def freeze(self) -> None:
         """Freeze the function, as Lambda does between two invocations; its timeout goes on."""
         if self._child is not None:

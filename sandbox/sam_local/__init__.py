@@ -1,7 +1,7 @@
 """`python -m sandbox sam-local`: the stand-in Thrive API and the AWS emulator, where a container can reach them.
 
 samconfig.toml and env.json beside this file hold what the function in the container needs: the addresses, and the names
-of the secret and the queue that are created here. `prepare` gets a machine ready for `sam local`.
+of the secret, the queue and the configuration that are created here. `prepare` gets a machine ready for `sam local`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 import boto3
 import click
 
+from sandbox.config import EXAMPLE
 from sandbox.pipeline.emulator import ACCESS, EmulatorMissingError, running_emulator
 from sandbox.pipeline.processes import LOOPBACK, StartError
-from sandbox.pipeline.rig import LOGICAL_ID, secret_of
+from sandbox.pipeline.rig import LOGICAL_ID, put_config, secret_of
 from sandbox.thrive_api import StandIn
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 # As in samconfig.toml.
 THRIVE_PORT, AWS_PORT = 8700, 4566
 CONTAINERS_NAME_FOR_US = "host.docker.internal"
+
+# Whom the files in events/ name by a reference.
+PEOPLE = {"E-1042": {"id": "646767d82535201223349e09"}}
 
 _VARIABLES = Path(__file__).with_name("env.json")
 # Docker answers within some 30 ms.
@@ -76,8 +80,9 @@ def running_neighbours(folder: Path, *, thrive_port: int = 0, aws_port: int = 0)
         if not _can_listen(host, port):
             raise PortTakenError(f"another program listens on {host}:{port}")
     api = StandIn(host=host, port=thrive_port)
+    api.directory.users.update(PEOPLE)
     with api.running(), running_emulator(folder, host, aws_port) as emulator:
-        _create_resources(emulator.url, secret_of(api))
+        _create_resources(emulator, secret_of(api))
         yield Neighbours(api, emulator)
 
 
@@ -112,19 +117,21 @@ def _can_listen(host: str, port: int) -> bool:
         return True
 
 
-def _create_resources(url: str, secret: dict[str, str]) -> None:
-    """Create the secret and the dead-letter queue that env.json names.
+def _create_resources(emulator: Emulator, secret: dict[str, str]) -> None:
+    """Create the configuration, the secret and the dead-letter queue that env.json names.
 
-    In every Region: the emulator keeps Regions apart, and `sam local` uses the one of the user's AWS profile.
+    Secret and queue in every Region: the emulator keeps Regions apart, and `sam local` uses the one of the user's AWS
+    profile. A bucket can be read from all of them.
     """
     variables = json.loads(_VARIABLES.read_text())[LOGICAL_ID]
+    put_config(emulator, variables["CONFIG_URI"], EXAMPLE)
     queue = variables["DEAD_LETTER_QUEUE_URL"].rpartition("/")[2]
     # One session for all clients, because each one reads botocore's data files again.
     session = boto3.session.Session(ACCESS["AWS_ACCESS_KEY_ID"], ACCESS["AWS_SECRET_ACCESS_KEY"])
     for region in session.get_available_regions("sqs"):
-        secrets = session.client("secretsmanager", region_name=region, endpoint_url=url)
+        secrets = session.client("secretsmanager", region_name=region, endpoint_url=emulator.url)
         secrets.create_secret(Name=variables["THRIVE_SECRET_ID"], SecretString=json.dumps(secret))
-        session.client("sqs", region_name=region, endpoint_url=url).create_queue(QueueName=queue)
+        session.client("sqs", region_name=region, endpoint_url=emulator.url).create_queue(QueueName=queue)
 
 
 @click.command("sam-local")

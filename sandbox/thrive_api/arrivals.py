@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-Route = Literal["token", "completion", "user", "other"]
+Route = Literal["token", "completion", "listing", "user", "other"]
 
 _COMPLETIONS = "/rest/v1/learning/completions"
 _PARAMETERISED: tuple[tuple[str, Route], ...] = (("/oauth2/token/", "token"), ("/rest/v1/users/ref/", "user"))
@@ -23,7 +24,7 @@ class Arrival:
     `path` is the request target as sent (percent-encoded, with the query); `parameter` is its last segment on routes
     that have one; `payload` is the JSON value of a completion; `connection` identifies the TCP connection. `status`
     stays None unless a status line is sent. `recorded` says that the completion is in the ledger, whatever the client
-    was told.
+    was told. `at` is the monotonic time of its arrival, in seconds.
     """
 
     method: str
@@ -37,13 +38,14 @@ class Arrival:
     payload: Any = field(default=None, repr=False)
     status: int | None = None
     recorded: bool = False
+    at: float = field(default_factory=time.monotonic)
 
 
-def route_of(target: str) -> tuple[Route, str]:
-    """Return the route of a request target and its path parameter (percent-encoded, empty if there is none)."""
+def route_of(method: str, target: str) -> tuple[Route, str]:
+    """Return the route of a request and its path parameter (percent-encoded, empty if there is none)."""
     path = target.partition("?")[0]
     if path == _COMPLETIONS:
-        return "completion", ""
+        return "listing" if method == "GET" else "completion", ""
     for prefix, route in _PARAMETERISED:
         parameter = path.removeprefix(prefix)
         if parameter != path and parameter and "/" not in parameter:

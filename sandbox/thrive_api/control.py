@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sandbox.thrive_api.arrivals import RequestLog
     from sandbox.thrive_api.faults import FaultBook
+    from sandbox.thrive_api.service import Service
 
 PREFIX = "/_stand-in/"
 
@@ -37,8 +38,9 @@ def _are_headers(headers: dict[str, Any]) -> bool:
 
 # The fields of a fault that can be given as JSON. `connection` is no route here: it would cut off these routes too.
 _ENDINGS = ", ".join(get_args(Ending))
+_ROUTES = ("token", "completion", "listing", "user")
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "route": (lambda value: value in ("token", "completion", "user"), "token, completion or user"),
+    "route": (lambda value: value in _ROUTES, f"one of {', '.join(_ROUTES)}"),
     "times": (lambda value: value is None or _is_int(value, 1), "a whole number from 1, or null for no limit"),
     "probability": (lambda value: _is_number(value) and value <= 1, "a number from 0 to 1"),
     "status": (lambda value: _is_int(value, 100, 599), "a whole number from 100 to 599"),
@@ -52,14 +54,15 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Control:
     """Answers control requests; changes take effect before the answer is sent."""
 
-    def __init__(self, records: ledger.Ledger, requests: RequestLog, faults: FaultBook) -> None:
-        self._records = records
+    def __init__(self, service: Service, requests: RequestLog, faults: FaultBook) -> None:
+        self._service = service
         self._requests = requests
         self._faults = faults
         self._actions: dict[str, dict[str, Callable[[bytes], Answer]]] = {
             "ledger": {"GET": self._show_ledger},
             "requests": {"GET": self._show_requests},
             "faults": {"POST": self._add_fault, "DELETE": self._clear_faults},
+            "users": {"POST": self._create_user},
         }
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
@@ -80,7 +83,7 @@ class Control:
                 "statementId": entry.statement_id,
                 "arrivals": entry.arrivals,
             }
-            for entry in self._records
+            for entry in self._service.ledger
         ]
         return json_answer(200, {"count": len(entries), "entries": entries})
 
@@ -92,6 +95,15 @@ class Control:
         if problem := _problem_with(fields):
             return error(400, problem)
         return json_answer(201, {"id": self._faults.add(Fault(**fields))})
+
+    def _create_user(self, body: bytes) -> Answer:
+        fields = ledger.parse(body)
+        if not isinstance(fields, dict) or not all(
+            isinstance(fields.get(name), str) and fields[name] for name in ("ref", "id")
+        ):
+            return error(400, "a user is a JSON object with ref and id, both non-empty strings")
+        self._service.directory.users[fields["ref"]] = fields
+        return json_answer(201, fields)
 
     def _clear_faults(self, _: bytes) -> Answer:
         self._faults.clear()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FaultRoute = Literal["token", "completion", "user", "connection"]
+FaultRoute = Literal["token", "completion", "listing", "user", "connection"]
 Spoil = Literal["html", "gzip", "gzip_bomb"]
 Ending = Literal["answer", "reset", "close", "close_after_headers", "truncate", "endless", "black_hole"]
 
@@ -34,7 +34,8 @@ class Fault:
 
     It hits requests on `route` (None: any), with exactly this `user_id` and `content_id` (completions only), each with
     `probability`, until it has hit `times` of them (None: no limit). The route `connection` is the moment at which a
-    connection is accepted; only `ending` applies there.
+    connection is accepted; only `ending` applies there. `Fault(route="listing", status=404, times=None)` plays a Thrive
+    that does not offer its list of completions.
 
     What happens to a request that is hit, in this order:
 

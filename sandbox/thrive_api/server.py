@@ -54,7 +54,7 @@ class Server:
         self._service = service
         self._requests = requests
         self._faults = faults
-        self._control = Control(service.ledger, requests, faults)
+        self._control = Control(service, requests, faults)
         self._host = host
         self.port = port
         self._ssl_context = ssl_context
@@ -124,7 +124,7 @@ class Server:
 
 
 def _arrival(request: BaseRequest, target: str, body: bytes) -> Arrival:
-    route, parameter = route_of(target)
+    route, parameter = route_of(request.method, target)
     peer = request.protocol.peername
     return Arrival(
         method=request.method,

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from sandbox.thrive_api import ledger
 from sandbox.thrive_api.answers import Answer, error, json_answer
+from sandbox.thrive_api.listing import list_completions
 from sandbox.thrive_api.oauth import answer_token_request
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from sandbox.thrive_api.accounts import Accounts
     from sandbox.thrive_api.arrivals import Arrival, Route
 
-_METHODS: dict[Route, str] = {"token": "POST", "completion": "POST", "user": "GET"}
+_METHODS: dict[Route, str] = {"token": "POST", "completion": "POST", "listing": "GET", "user": "GET"}
+_SCOPES: dict[Route, str] = {"completion": "api/write", "listing": "api/read", "user": "api/read"}
 
 
 class RateLimiter:
@@ -28,9 +30,13 @@ class RateLimiter:
         self._clock = clock
         self.set(None)
 
-    def set(self, per_second: float | None) -> None:
-        """Change the rate (above 0, or None for no limit) and fill the bucket."""
+    def set(self, per_second: float | None, *, retry_after: bool = True) -> None:
+        """Change the rate (above 0, or None for no limit) and fill the bucket.
+
+        With `retry_after` refusals carry a Retry-After header.
+        """
         self._per_second = per_second
+        self._retry_after = retry_after
         self._level = self._capacity = max(1.0, per_second or 0.0)
         self._filled_at = self._clock()
 
@@ -45,6 +51,12 @@ class RateLimiter:
             self._level -= 1
             return 0.0
         return (1 - self._level) / self._per_second
+
+    def refusal(self) -> Answer | None:
+        """Take one token and return None, or return the 429 if there is none."""
+        wait = self.wait()
+        headers = {"Retry-After": str(math.ceil(wait))} if self._retry_after else {}
+        return error(429, "too many requests", headers=headers) if wait else None
 
 
 @dataclass(slots=True)
@@ -63,24 +75,25 @@ class Service:
         self.accounts = accounts
         self.directory = Directory()
         self.ledger = ledger.Ledger()
-        self.limiter = RateLimiter()
+        self.limiters = {route: RateLimiter() for route in _SCOPES}
 
     def answer(self, arrival: Arrival) -> Answer:
         """Return the answer to a request; a completion that is accepted is in the ledger afterwards."""
-        method = _METHODS.get(arrival.route)
-        if method is None:
+        route = arrival.route
+        if route not in _METHODS:
             return error(404, "there is no such resource")
-        if arrival.method != method:
-            return error(405, f"only {method} is allowed here", headers={"Allow": method})
-        if arrival.route == "token":
+        if arrival.method != _METHODS[route]:
+            allowed = "GET, POST" if route == "completion" else _METHODS[route]
+            return error(405, f"allowed here: {allowed}", headers={"Allow": allowed})
+        if route == "token":
             return answer_token_request(arrival, self.accounts)
-        if arrival.route == "user":
-            return self._answer_user(arrival)
-        return self._answer_completion(arrival)
+        if refused := self.accounts.refusal(arrival.headers, _SCOPES[route]) or self.limiters[route].refusal():
+            return refused
+        if route == "listing":
+            return list_completions(arrival.path, self.ledger)
+        return self._answer_user(arrival) if route == "user" else self._answer_completion(arrival)
 
     def _answer_user(self, arrival: Arrival) -> Answer:
-        if refused := self.accounts.refusal(arrival.headers, "api/read"):
-            return refused
         try:
             ref = unquote(arrival.parameter, errors="strict")
         except UnicodeDecodeError:
@@ -89,8 +102,6 @@ class Service:
         return error(404, "no user has this ref") if user is None else json_answer(200, {"ref": ref, **user})
 
     def _answer_completion(self, arrival: Arrival) -> Answer:
-        if refused := self.accounts.refusal(arrival.headers, "api/write") or self._throttle():
-            return refused
         if arrival.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             return error(422, "Content-Type must be application/json")
         key = ledger.read(arrival.payload)
@@ -103,7 +114,3 @@ class Service:
         entry = self.ledger.record(key)
         status = 201 if entry.arrivals == 1 else 200
         return json_answer(status, {"statementId": entry.statement_id}, recorded=True)
-
-    def _throttle(self) -> Answer | None:
-        wait = self.limiter.wait()
-        return error(429, "too many completions", headers={"Retry-After": str(math.ceil(wait))}) if wait else None

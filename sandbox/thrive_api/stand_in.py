@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sandbox.thrive_api.accounts import Accounts, Credentials
 from sandbox.thrive_api.arrivals import RequestLog
@@ -80,7 +80,7 @@ class StandIn:
 
     @property
     def directory(self) -> Directory:
-        """The users, and the ids whose completions are refused."""
+        """The users, who may be created at any time, and the ids whose completions are refused."""
         return self._service.directory
 
     @contextmanager
@@ -115,9 +115,15 @@ class StandIn:
         """Invalidate every token issued so far."""
         self.accounts.revoke_all()
 
-    def limit_rate(self, per_second: float | None) -> None:
-        """Answer completions above this rate with 429; None lifts the limit."""
-        self._service.limiter.set(per_second)
+    def limit_rate(
+        self,
+        per_second: float | None,
+        *,
+        route: Literal["completion", "listing", "user"] = "completion",
+        retry_after: bool = True,
+    ) -> None:
+        """Answer requests on a route above this rate with 429; None lifts the limit."""
+        self._service.limiters[route].set(per_second, retry_after=retry_after)
 
     def reset(self) -> None:
         """Delete records, requests, faults and tokens."""

@@ -70,8 +70,13 @@ class Lazy(Generic[T]):
 class Application:
     """What the handler works with."""
 
+    settings: Settings
+    credentials: CredentialsCache
+    completions: ThriveApi
+    lookups: ThriveApi
     sync: CompletionSync
     config: Config | None
+    sqs: Callable[[], SQSClient]
     queues: Queues
     backoff: Backoff
     telemetry: Telemetry
@@ -129,8 +134,10 @@ def build(
     if not settings.one_scope_suffices:
         # A tenant whose credentials may not read loses nothing but references.
         read_tokens = token_cache(settings.read_scope, "tokens for lookups")
+    completions_api = api(write_tokens, "api/write", completions.answered)
+    lookups_api = api(read_tokens, "api/read", lookups.answered)
     people = People(
-        api(read_tokens, "api/read", lookups.answered),
+        lookups_api,
         retry,
         lookups,
         settings.user_cache_seconds,
@@ -147,9 +154,14 @@ def build(
         for forget in resets:
             forget()
 
+    sqs = sqs or Lazy(_sqs_client)
     return Application(
+        settings=settings,
+        credentials=credentials,
+        completions=completions_api,
+        lookups=lookups_api,
         sync=CompletionSync(
-            ThriveClient(api(write_tokens, "api/write", completions.answered)),
+            ThriveClient(completions_api),
             Resolver(people, config),
             retry,
             completions,
@@ -161,8 +173,9 @@ def build(
             telemetry.unexpected,
         ),
         config=config,
+        sqs=sqs,
         queues=Queues(
-            sqs or Lazy(_sqs_client),
+            sqs,
             settings.dead_letter_queue_url,
             settings.retry_queue_url,
             clock,
@@ -193,7 +206,6 @@ def _config(settings: Settings, s3: Callable[[], S3Client] | None, clock: Clock,
         s3 or Lazy(_s3_client),
         settings.config_max_age_seconds,
         clock,
-        telemetry.count,
         telemetry.notice,
     )
 

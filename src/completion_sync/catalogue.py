@@ -28,11 +28,12 @@ def parse_table(data: bytes) -> dict[str, str]:
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{FILE}: must be at most {MAX_BYTES} bytes long")
     try:
-        text = data.decode("utf-8-sig")
+        data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{FILE}: line {line}: must be UTF-8") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    # Decoded again piece by piece: the text as a whole may take four bytes for each character while the table grows.
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
     try:
         return _read(reader)
     except csv.Error as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import unicodedata
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 MAX_ID_LENGTH = 256
 
 _ID_ALLOWED = f"must be a non-empty string of at most {MAX_ID_LENGTH} characters without control characters"
-# Cc: control characters; Cs: lone surrogates, which no encoding of Unicode can carry.
-_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs"})
+# Unicode's categories Cc, control characters, and Cs, lone surrogates, which no encoding can carry. Both are fixed for
+# all versions of Unicode.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # RFC 3986, section 5.2.4: as a segment of a path, these mean another path.
 _DOT_SEGMENTS = frozenset({".", ".."})
 
@@ -89,11 +90,14 @@ def build_completion(fields: Mapping[str, object], completed_at: str) -> Complet
 
 
 def _one_of(fields: Mapping[str, object], first: str, second: str) -> tuple[str | None, str | None]:
-    if fields.get(first) is not None and fields.get(second) is not None:
-        raise InvalidMessageError(f"{first} and {second}: must not both be given")
-    if fields.get(second) is not None:
-        return None, identifier(fields[second], second)
-    return identifier(fields.get(first), first), None
+    one, other = fields.get(first), fields.get(second)
+    if one is None and other is None:
+        raise InvalidMessageError(f"{first} or {second}: must be given")
+    if other is None:
+        return identifier(one, first), None
+    if one is None:
+        return None, identifier(other, second)
+    raise InvalidMessageError(f"{first} and {second}: must not both be given")
 
 
 def identifier(value: object, name: str) -> str:
@@ -101,11 +105,6 @@ def identifier(value: object, name: str) -> str:
 
     :raises InvalidMessageError: names it and what is allowed.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
-        raise InvalidMessageError(f"{name}: {_ID_ALLOWED}")
-    # The usual case, letters and digits, needs no look at each character.
-    if not (value.isascii() and value.isalnum()) and any(
-        unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in value
-    ):
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH or _FORBIDDEN.search(value):
         raise InvalidMessageError(f"{name}: {_ID_ALLOWED}")
     return value

@@ -6,7 +6,7 @@ event raises only :class:`SettingError`. The texts are our own: a library's text
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 DeferralReason = Literal["rate_limited", "unavailable", "unauthorized", "misconfigured", "unknown_user", "out_of_time"]
 RejectionReason = Literal["invalid_message", "refused", "unknown_user", "unknown_content"]
@@ -54,6 +54,13 @@ class CallError(CompletionSyncError):
         super().__init__(detail)
         self.detail = detail
         self.status = status
+
+    def copy(self) -> Self:
+        """Return an equal error that holds no traceback, to keep it or to raise it elsewhere."""
+        twin = type(self).__new__(type(self))
+        twin.args = self.args
+        twin.__dict__.update(self.__dict__)
+        return twin
 
 
 class RefusedError(CallError):
@@ -107,10 +114,6 @@ class AccessError(DeferralError):
 
     It is not the message's fault, and the rest of the batch would meet the same, so it is deferred without a call.
     """
-
-    def copy(self) -> AccessError:
-        """Return an equal error that holds no traceback, to keep it or to raise it elsewhere."""
-        return AccessError(self.reason, self.detail, status=self.status, retry_after=self.retry_after)
 
 
 class OutOfTimeError(DeferralError):

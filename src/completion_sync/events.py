@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from .completion import Completion, Unresolved, read_completion
@@ -49,7 +49,7 @@ class Message:
     """
 
     id: str
-    body: str
+    body: str = field(repr=False)
     content: Content
     receive_count: int = 1
     receipt_handle: str | None = None
@@ -210,6 +210,8 @@ def _read_object(text: object, field: str) -> dict[str, Any]:
         raise InvalidMessageError(f"{field}: {error}") from None
     except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits; nested too deeply to parse
         raise InvalidMessageError(f"{field}: must be valid JSON, nested at most {MAX_DEPTH} levels deep") from None
+    if isinstance(value, list):
+        raise InvalidMessageError(f"{field}: must be a JSON object, not an array: one completion in each message")
     if not isinstance(value, dict):
         raise InvalidMessageError(f"{field}: must be a JSON object")
     return value

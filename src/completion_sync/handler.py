@@ -46,6 +46,8 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
     :raises SettingError: a variable is missing or has a bad value. Nothing else is ever raised for SQS.
     :raises EventNotRecordedError: a direct EventBridge event is neither in Thrive nor in a queue.
     :raises UnsupportedEventError: the event is neither of the two.
+
+    ``{"completionSync": "check"}``, from the operator's command, is answered by :mod:`completion_sync.check`.
     """
     application = bootstrap.application()
     application.telemetry.begin(context.aws_request_id)
@@ -54,6 +56,10 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
         return _handle_batch(application, event, seconds)
     if events.is_eventbridge_event(event):
         return _handle_event(application, event, seconds)
+    if isinstance(event, dict) and event.get("completionSync") == "check":
+        from . import check  # noqa: PLC0415 - only for those who ask
+
+        return check.answer(application, event, _work_deadline(application, seconds, 1))
     raise events.unsupported(event)
 
 
@@ -61,17 +67,18 @@ def _handle_batch(application: Application, event: dict[str, list[dict[str, Any]
     """Return the partial batch response: Lambda deletes what it does not name, and SQS delivers the rest again."""
     began = application.clock.now()
     answer_by = _answer_deadline(application, seconds)
+    deadline = _work_deadline(application, seconds, len(event["Records"]))
     unsettled = [record["messageId"] for record in event["Records"]]
     try:
-        messages = events.read_sqs_records(event, _mapping(application))
-        results = application.sync.run(messages, _work_deadline(application, seconds, len(messages)))
+        messages = events.read_sqs_records(event, _mapping(application, began, deadline))
+        results = application.sync.run(messages, deadline, began)
         pairs = list(zip(messages, results, strict=True))
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, set())]
         for message, result in pairs:
             application.telemetry.message(message, result, message.age(began))
         dead_lettered = _dispose(application, pairs, began, answer_by)
         unsettled = [message.id for message, result in pairs if not _is_settled(message, result, dead_lettered)]
-        application.telemetry.end(results, reported=len(unsettled))
+        _end(application, results, len(unsettled))
     except Exception as error:  # noqa: BLE001 - raising would return the whole batch to the queue, healthy messages too
         application.telemetry.unexpected(error)
     return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in dict.fromkeys(unsettled)]}
@@ -114,14 +121,19 @@ def _backoff(application: Application, message: Message, outcome: Deferred, pass
     return application.backoff.seconds(message.receive_count, outcome.retry_after, passed)
 
 
-def _mapping(application: Application) -> Mapping | DeferralError | None:
+def _mapping(application: Application, began: Instant, deadline: Deadline) -> Mapping | DeferralError | None:
+    """Return the configured mapping, or why there is none now; None if there is no mapping."""
     if application.config is None:
         return None
+    # In a thread, as S3 may hang.
+    reading = application.reporters().submit(application.config.mapping, began)
     try:
-        mapping = application.config.mapping()
+        return reading.result(timeout=deadline.remaining())
     except DeferralError as error:
         return error
-    return mapping
+    except TimeoutError:
+        reading.cancel()
+        return DeferralError("unavailable", "the configuration in S3 was not read in time")
 
 
 def _in_time(application: Application, calls: Sequence[Callable[[], T]], answer_by: Deadline) -> list[T]:
@@ -150,9 +162,11 @@ def _handle_event(application: Application, event: dict[str, Any], seconds: floa
 
 
 def _record_event(application: Application, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+    began = application.clock.now()
     answer_by = _answer_deadline(application, seconds)
-    message = events.read_eventbridge_event(event, _mapping(application))
-    [result] = results = application.sync.run([message], _work_deadline(application, seconds, 1))
+    deadline = _work_deadline(application, seconds, 1)
+    message = events.read_eventbridge_event(event, _mapping(application, began, deadline))
+    [result] = results = application.sync.run([message], deadline, began)
     outcome = result.outcome
     if isinstance(outcome, Rejected):
         settled = any(_in_time(application, application.queues.dead_letter([(message, outcome)]), answer_by))
@@ -162,7 +176,7 @@ def _record_event(application: Application, event: dict[str, Any], seconds: floa
     else:
         settled = True
     application.telemetry.message(message, result)
-    application.telemetry.end(results, reported=0 if settled else 1)
+    _end(application, results, 0 if settled else 1)
     if not settled:
         # Lambda logs this text, so it leaves out the detail, which may hold Thrive's own words.
         raise EventNotRecordedError(f"{outcome.name}: {outcome.reason}")
@@ -173,6 +187,14 @@ def _record_event(application: Application, event: dict[str, Any], seconds: floa
         "detail": outcome.detail if isinstance(outcome, (Rejected, Deferred)) else None,
     }
     return {name: value for name, value in answer.items() if value is not None}
+
+
+def _end(application: Application, results: Sequence[Result], reported: int) -> None:
+    """Log and emit the counts of the invocation."""
+    if application.config is not None and application.config.has_error():
+        # In every invocation, and not only in the one that reads the file: the alarm stays on until it is put right.
+        application.telemetry.count("ConfigErrors")
+    application.telemetry.end(results, reported=reported)
 
 
 def _answer_deadline(application: Application, seconds: float) -> Deadline:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from .clock import Clock, Deadline, Instant, is_within
 from .completion import identifier
-from .errors import InvalidMessageError, OutOfTimeError, RefusedError, TemporaryError, UnknownUserError
+from .errors import CallError, InvalidMessageError, OutOfTimeError, RefusedError, TemporaryError, UnknownUserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .thrive import ThriveApi
 
 USERS_PATH = "/rest/v1/users/ref/"
-# Least recently used entries are dropped beyond this: some 5 MB at references of 36 characters.
+# Least recently used entries are dropped beyond this: some 7 MB at references of 36 characters, 48 MB at the longest.
 MAX_CACHED = 20_000
 # How long it is remembered that a reference is unknown.
 UNKNOWN_SECONDS = 60.0
@@ -67,82 +67,100 @@ class People:
         self._lock = threading.Lock()
         self._in_flight = threading.Semaphore(lookups_in_flight)
         self._cache: OrderedDict[str, Person] = OrderedDict()
-        self._pending: dict[str, Future[Person]] = {}
+        # The lookups of the invocation that began then, except for those with a result, which is in the cache.
+        self._lookups: dict[str, Future[Person]] = {}
+        self._began: Instant | None = None
 
     def clear(self) -> None:
         """Forget everyone."""
         with self._lock:
             self._cache.clear()
+            self._lookups = {}
 
     def is_known(self, ref: str, began: Instant) -> bool:
         """Return whether a reference needs no lookup in the invocation that began then."""
         with self._lock:
             return self._cached(ref, began) is not None
 
-    def find(self, ref: str, deadline: Deadline, began: Instant, *, probing: bool = False) -> str:
-        """Return the user id of a reference. It is looked up at most once in an invocation, whatever the cache's age.
+    def find(
+        self, ref: str, deadline: Deadline, began: Instant, check: Callable[[], None], *, probing: bool = False
+    ) -> str:
+        """Return the user id of a reference. It is looked up at most once in an invocation; a failure is shared, too.
 
         :param began: when the invocation began.
+        :param check: called before each request; raises if none is to be sent any more.
         :param probing: the lookup probes an outage: one attempt only.
         :raises UnknownUserError: Thrive does not know it.
         :raises RefusedError: Thrive refuses the lookup.
         :raises CallError: as :meth:`~completion_sync.thrive.ThriveApi.call`; or a pause or an outage holds it back.
         """
-        pending: Future[Person] | None = None
         with self._lock:
             person = self._cached(ref, began)
             if person is None:
-                pending = self._pending.get(ref)
-                if pending is None:
-                    own = self._pending[ref] = Future()
+                if self._began != began:
+                    self._began, self._lookups = began, {}
+                lookups = self._lookups
+                earlier = lookups.get(ref)
+                lookup = lookups.setdefault(ref, Future())
         if person is None:
-            if pending is None:
-                person = self._share(ref, own, deadline, probing=probing)
-            else:
-                try:
-                    person = pending.result(timeout=deadline.remaining())
-                except TimeoutError:
-                    raise OutOfTimeError from None
+            if earlier is None:
+                look_up = partial(self._look_up_with_retries, ref, deadline, check, probing=probing)
+                self._fulfil(lookup, lookups, ref, look_up)
+            try:
+                person = lookup.result(timeout=deadline.remaining())
+            except TimeoutError:
+                raise OutOfTimeError from None
+            except CallError as error:
+                raise error.copy() from None
         if person.user_id is None:
             raise UnknownUserError
         return person.user_id
 
-    def forget(self, ref: str, began: Instant) -> bool:
-        """Forget what was looked up before ``began``; return whether there was anything.
+    def may_have_changed(self, ref: str, user_id: str, began: Instant) -> bool:
+        """Return whether looking up a reference may give another id than this one, which Thrive has refused.
 
-        For a user id that Thrive has refused: the person may have another one by now.
+        It may if the id was looked up before ``began``; then it is forgotten.
         """
         with self._lock:
             person = self._cache.get(ref)
-            if person is None or person.looked_up.monotonic >= began.monotonic:
+            if person is None or person.user_id != user_id:  # another thread has found the same
+                return True
+            if person.looked_up.monotonic >= began.monotonic:
                 return False
             del self._cache[ref]
             return True
 
-    def _share(self, ref: str, own: Future[Person], deadline: Deadline, *, probing: bool) -> Person:
-        """Look a reference up, and pass the result or the error on to those who wait for it."""
+    def _fulfil(
+        self, lookup: Future[Person], lookups: dict[str, Future[Person]], ref: str, look_up: Callable[[], Person]
+    ) -> None:
+        """Set the result of a lookup or its error, which others may be waiting for."""
         try:
-            person = self._look_up_with_retries(ref, deadline, probing=probing)
+            person = look_up()
+        except CallError as error:
+            lookup.set_exception(error.copy())
         except BaseException as error:
-            with self._lock:
-                del self._pending[ref]
-            own.set_exception(error)
+            lookup.set_exception(error)
             raise
-        with self._lock:
-            del self._pending[ref]
-            self._cache[ref] = person
-            self._cache.move_to_end(ref)
-            while len(self._cache) > MAX_CACHED:
-                self._cache.popitem(last=False)
-        own.set_result(person)
-        return person
+        else:
+            with self._lock:
+                lookups.pop(ref, None)
+                self._cache[ref] = person
+                self._cache.move_to_end(ref)
+                while len(self._cache) > MAX_CACHED:
+                    self._cache.popitem(last=False)
+            lookup.set_result(person)
 
-    def _look_up_with_retries(self, ref: str, deadline: Deadline, *, probing: bool) -> Person:
+    def _look_up_with_retries(
+        self, ref: str, deadline: Deadline, check: Callable[[], None], *, probing: bool
+    ) -> Person:
+        def attempt() -> Person:
+            check()
+            return self._look_up(ref, deadline)
+
         if not self._in_flight.acquire(timeout=deadline.remaining()):
             raise OutOfTimeError
         try:
-            look_up = partial(self._look_up, ref, deadline)
-            return self._retry.call(look_up, deadline, self._pressure, ref, probing=probing)
+            return self._retry.call(attempt, deadline, self._pressure, ref, probing=probing)
         finally:
             self._in_flight.release()
 
@@ -176,7 +194,8 @@ def _user_id(fields: dict[str, Any], ref: str) -> str:
     :raises TemporaryError: it is someone else's, or no id. Better no record than one for the wrong person.
     """
     found = fields.get("ref")
-    if found is not None and not (isinstance(found, str) and found.casefold() == ref.casefold()):
+    # Not casefold(), for which "straße" and "strasse" are the same.
+    if found is not None and not (isinstance(found, str) and found.lower() == ref.lower()):
         raise TemporaryError("unavailable", "Thrive answered the lookup with another person", status=200)
     try:
         return identifier(fields.get("id"), "id")

@@ -68,3 +68,9 @@ def _parameter(header: str) -> str:
 
 def _holds_address(text: str) -> bool:
     return "@" in text or "%40" in text
+
+
+def printable(text: str) -> str:
+    """Return a text as it may be logged: no e-mail addresses, and no characters that do not show as they are."""
+    words = _NOT_PRINTABLE.sub(" ", text).split()
+    return " ".join("[e-mail]" if _holds_address(word) else word for word in words)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from .errors import InvalidMessageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .clock import Deadline, Instant
     from .completion import Completion, Unresolved
     from .config import Config
@@ -21,11 +23,18 @@ class Resolver:
         self._config = config
 
     def resolve(
-        self, unresolved: Unresolved, deadline: Deadline, began: Instant, *, probing: bool = False
+        self,
+        unresolved: Unresolved,
+        deadline: Deadline,
+        began: Instant,
+        check: Callable[[], None],
+        *,
+        probing: bool = False,
     ) -> Completion:
         """Return the completion in Thrive's ids.
 
         :param began: when the invocation began.
+        :param check: called before each request; raises if none is to be sent any more.
         :param probing: a lookup probes an outage: one attempt only.
         :raises InvalidMessageError: a code, and no ``CONFIG_URI``.
         :raises UnknownContentError: the content table does not have the code.
@@ -39,13 +48,14 @@ class Resolver:
             content_id = self._config.content_id(unresolved.content_code, began)
         user_id = unresolved.user_id
         if unresolved.user_ref is not None:
-            user_id = self._people.find(unresolved.user_ref, deadline, began, probing=probing)
+            user_id = self._people.find(unresolved.user_ref, deadline, began, check, probing=probing)
         return unresolved.resolve(user_id or "", content_id or "")
 
     def needs_lookup(self, unresolved: Unresolved, began: Instant) -> bool:
         """Return whether the person has to be looked up."""
         return unresolved.user_ref is not None and not self._people.is_known(unresolved.user_ref, began)
 
-    def forget(self, unresolved: Unresolved, began: Instant) -> bool:
-        """Forget the person if the cache has them from an earlier invocation; return whether it had."""
-        return unresolved.user_ref is not None and self._people.forget(unresolved.user_ref, began)
+    def may_have_changed(self, unresolved: Unresolved, refused: Completion, began: Instant) -> bool:
+        """Return whether the person may have another user id than that of the refused completion, from the cache."""
+        ref = unresolved.user_ref
+        return ref is not None and self._people.may_have_changed(ref, refused.user_id, began)

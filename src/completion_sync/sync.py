@@ -31,6 +31,7 @@ from .pressure import MIN_ATTEMPT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from .clock import Instant
     from .events import Message
     from .pressure import Pressure
     from .resolution import Resolver
@@ -116,26 +117,35 @@ class CompletionSync:
         self.unexpected = unexpected
         self._executor = executor
 
-    def run(self, messages: Sequence[Message], deadline: Deadline) -> list[Result]:
+    def run(self, messages: Sequence[Message], deadline: Deadline, began: Instant | None = None) -> list[Result]:
         """Return one result for each message, in the order of the messages, by the deadline. Raises nothing.
+
+        :param began: when the invocation began, if that is not now.
 
         - A FIFO group is kept in order, and once one of its messages is deferred, so are those behind it.
         - Identical completions are sent once and share the outcome.
         - Once Thrive cannot be called at all (:class:`AccessError`), the rest is deferred without a call.
         - In an outage one message probes it, or two; the rest is deferred without a call unless Thrive answers.
+        - Messages that need a lookup come last: lookups that hang keep no other message waiting.
         - A call that hangs beyond the deadline is left behind, and its message is deferred.
         """
-        batch = _Batch(self, messages, deadline)
+        batch = _Batch(self, messages, deadline, began or self.clock.now())
         executor = self._executor()
         futures: list[Future[None]] = []
         try:
             if self.completions.is_out:
                 futures.append(executor.submit(batch.probe))
                 wait(futures, timeout=deadline.remaining())
+            last: list[Lane] = []
+            for lane in batch.lanes:
+                if batch.needs_lookups(lane):
+                    last.append(lane)
+                else:
+                    futures.append(executor.submit(batch.work, lane))
             if self.lookups.is_out and not self.completions.is_out:
                 futures.append(executor.submit(batch.probe_lookups))
-                wait(futures, timeout=deadline.remaining())
-            futures.extend(executor.submit(batch.work, lane) for lane in batch.lanes)
+                wait(futures[-1:], timeout=deadline.remaining())
+            futures.extend(executor.submit(batch.work, lane) for lane in last)
             wait(futures, timeout=deadline.remaining())
         finally:
             # Even if a thread could not be started: what waits in the pool must not begin in a later invocation.
@@ -154,7 +164,7 @@ class _Access:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._forbidden = 0
+        self._forbidden: set[Hashable] = set()
         self._has_settled = False
         self._halted: AccessError | None = None
 
@@ -171,8 +181,8 @@ class _Access:
         """Take note that Thrive has decided about a message."""
         self._has_settled = True
 
-    def failed(self, error: CallError) -> None:
-        """Draw from one message's error what it means for the others."""
+    def failed(self, error: CallError, subject: Hashable) -> None:
+        """Draw from one message's error what it means for the others; ``subject`` is what the call was about."""
         match error:
             case RefusedError() | UnknownUserError():
                 self._has_settled = True
@@ -180,21 +190,21 @@ class _Access:
                 self._halted = error.copy()
             case ForbiddenError():
                 # One forbidden message must not stop the others; a second one, with nothing settled, shows that the
-                # credentials lack the permission.
+                # credentials lack the permission. Messages that share a call count as one.
                 with self._lock:
-                    self._forbidden += 1
-                    if self._forbidden > 1 and not self._has_settled:
+                    self._forbidden.add(subject)
+                    if len(self._forbidden) > 1 and not self._has_settled:
                         self._halted = AccessError(error.reason, error.detail, status=error.status)
 
 
 class _Batch:
     """One batch in progress: what its threads share."""
 
-    def __init__(self, engine: CompletionSync, messages: Sequence[Message], deadline: Deadline) -> None:
+    def __init__(self, engine: CompletionSync, messages: Sequence[Message], deadline: Deadline, began: Instant) -> None:
         self._engine = engine
         self._messages = messages
         self._deadline = deadline
-        self._began = engine.clock.now()
+        self._began = began
         self._lock = threading.Lock()
         self._results: dict[int, Result] = {}
         self._sent: dict[Completion | Unresolved, Future[Result]] = {}
@@ -209,8 +219,12 @@ class _Batch:
 
     def probe_lookups(self) -> None:
         """Probe an outage of lookups in the same way."""
-        lanes = [lane for lane in self.lanes if self._needs_lookup(lane)]
+        lanes = [lane for lane in self.lanes if self._needs_lookup(lane.head)]
         self._probe(self._engine.lookups, lanes, _reference, self._lookups)
+
+    def needs_lookups(self, lane: Lane) -> bool:
+        """Return whether any of a lane's messages names a person who has to be looked up."""
+        return any(self._needs_lookup(content) for _, content in lane.items)
 
     def work(self, lane: Lane) -> None:
         """Process one lane in order."""
@@ -234,20 +248,21 @@ class _Batch:
                 # No result: its thread hangs, or never began.
                 return self._results.get(index) or Result(outcome_of(OutOfTimeError()))
 
-    def _needs_lookup(self, lane: Lane) -> bool:
-        return isinstance(lane.head, Unresolved) and self._engine.resolver.needs_lookup(lane.head, self._began)
+    def _needs_lookup(self, content: Completion | Unresolved) -> bool:
+        return isinstance(content, Unresolved) and self._engine.resolver.needs_lookup(content, self._began)
 
     def _probe(
         self, pressure: Pressure, lanes: Sequence[Lane], subject: Callable[[Lane], Hashable], access: _Access
     ) -> None:
+        def rank(lane: Lane) -> tuple[bool, bool, int]:
+            return pressure.has_failed(subject(lane)), self._needs_lookup(lane.head), lane.receive_count
+
+        waiting = [lane for lane in lanes if lane.items[0][0] not in self._results]
         for _ in range(2):
-            due = [lane for lane in lanes if pressure.is_probe_due(subject(lane))]
+            due = [lane for lane in waiting if pressure.is_probe_due(subject(lane))]
             if not due or not pressure.is_out or access.is_halted:
                 return
-            lane = min(
-                due,
-                key=lambda lane: (pressure.has_failed(subject(lane)), self._needs_lookup(lane), lane.receive_count),
-            )
+            lane = min(due, key=rank)
             self._process(lane, lane.items[:1], pressure)
 
     def _process(
@@ -302,6 +317,7 @@ class _Batch:
         return result
 
     def _resolve_and_send(self, content: Completion | Unresolved, task: _Task) -> Created | Existing:
+        self._completions.check()
         completion = self._resolve(content, task)
         try:
             return self._send(completion, task)
@@ -309,9 +325,9 @@ class _Batch:
             # The user id may come from the cache, and be out of date.
             if not isinstance(content, Unresolved) or error.status not in _ABOUT_THE_USER:
                 raise
-            if not self._engine.resolver.forget(content, self._began):
+            if not self._engine.resolver.may_have_changed(content, completion, self._began):
                 raise
-            refusal = RefusedError(error.detail, status=error.status)
+            refusal = error.copy()
         renewed = self._resolve(content, task)
         if renewed == completion:
             raise refusal
@@ -321,16 +337,20 @@ class _Batch:
         if isinstance(content, Completion):
             task.completion = content
             return content
-        if content.user_ref is not None:
+        is_lookup = self._needs_lookup(content)
+
+        def check() -> None:
             self._raise_if_ended(self._lookups)
+
         try:
             task.completion = self._engine.resolver.resolve(
-                content, self._deadline, self._began, probing=task.probing is not None
+                content, self._deadline, self._began, check, probing=task.probing is not None
             )
         except CallError as error:
-            self._lookups.failed(error)
+            if is_lookup:
+                self._lookups.failed(error, content.user_ref)
             raise
-        if content.user_ref is not None:
+        if is_lookup:
             self._lookups.settled()
         return task.completion
 
@@ -348,7 +368,7 @@ class _Batch:
             outcome = self._engine.retry.call(attempt, self._deadline, pressure, task.lane.key, probing=probing)
             self._completions.settled()
         except CallError as error:
-            self._completions.failed(error)
+            self._completions.failed(error, completion)
             raise
         return outcome
 

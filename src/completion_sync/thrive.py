@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock, Deadline, elapsed
@@ -27,11 +27,15 @@ _GATEWAYS_4XX = frozenset({404, 405, 410})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that is Thrive's own: 2xx or 4xx, with a JSON object. ``grant`` authorized its request."""
+    """An answer that is Thrive's own: 2xx or 4xx, with a JSON object. ``grant`` authorized its request.
+
+    A list that was asked for is in ``items``.
+    """
 
     status: int
     fields: dict[str, Any]
     grant: Grant
+    items: list[Any] = field(default_factory=list)
 
 
 class ThriveApi:
@@ -56,7 +60,7 @@ class ThriveApi:
         :param observe_latency: called with the milliseconds of each answered call.
         """
         self._transport = transport
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         self._scope = scope
         self._request_timeout = request_timeout
         self._clock = clock
@@ -64,22 +68,23 @@ class ThriveApi:
         self._count = count
         self._observe_latency = observe_latency
 
-    def call(self, path: str, deadline: Deadline, body: bytes | None = None) -> Answer:
+    def call(self, path: str, deadline: Deadline, body: bytes | None = None, *, expects_list: bool = False) -> Answer:
         """Send one request, and again with renewed authorization after a 401: a POST with a body, a GET without.
 
+        :param expects_list: a 200 is Thrive's only if its body is a JSON array.
         :raises TemporaryError: ``rate_limited`` (429) or ``unavailable`` (408, 425, 5xx, no answer, or one that is not
             Thrive's: a body that is not a JSON object).
         :raises ForbiddenError: 403.
         :raises AccessError: ``unauthorized`` (401 despite renewal) or ``misconfigured`` (1xx, 3xx), or no token.
         :raises OutOfTimeError: there is no time for an attempt.
         """
-        grant = self._authorizer.grant(deadline)
+        grant = self.authorizer.grant(deadline)
         response = self._send(path, body, grant, deadline)
         while response.status == 401:
             self._answered()
-            grant = self._authorizer.renew(grant, deadline)
+            grant = self.authorizer.renew(grant, deadline)
             response = self._send(path, body, grant, deadline)
-        return self._interpret(response, grant)
+        return self._interpret(response, grant, expects_list=expects_list)
 
     def _send(self, path: str, body: bytes | None, grant: Grant, deadline: Deadline) -> Response:
         headers = {"Authorization": grant.header}
@@ -94,7 +99,7 @@ class ThriveApi:
         self._observe_latency(elapsed(started, self._clock.now()) * 1000)
         return response
 
-    def _interpret(self, response: Response, grant: Grant) -> Answer:
+    def _interpret(self, response: Response, grant: Grant, *, expects_list: bool) -> Answer:
         status = response.status
         answer = f"Thrive answered {status}"
         retry_after = parse_retry_after(response.retry_after, self._clock.now())
@@ -109,13 +114,14 @@ class ThriveApi:
             raise ForbiddenError(f"{answer}: the credentials may lack the scope {self._scope}")
         if status < 200 or 300 <= status < 400:
             raise AccessError("misconfigured", f"{answer}: is the base URL right?", status=status)
-        fields = response.json_object()
-        if fields is None or (status in _GATEWAYS_4XX and fields.get("status") != status):
+        items = response.json_array() if expects_list and status == 200 else []
+        fields = {} if expects_list and status == 200 else response.json_object()
+        if items is None or fields is None or (status in _GATEWAYS_4XX and fields.get("status") != status):
             # A proxy, a CDN or a maintenance page: it says nothing about what was asked.
             detail = f"{answer}, but the body is not Thrive's"
             raise TemporaryError("unavailable", detail, status=status, retry_after=retry_after)
         self._answered()
-        return Answer(status, fields, grant)
+        return Answer(status, fields, grant, items)
 
 
 class ThriveClient:

@@ -54,19 +54,32 @@ class Response:
 
     def json_object(self) -> dict[str, Any] | None:
         """Return the body as a JSON object (RFC 8259), or None if it is anything else."""
+        value = self._json()
+        return value if isinstance(value, dict) else None
+
+    def json_array(self) -> list[Any] | None:
+        """Return the body as a JSON array, or None if it is anything else."""
+        value = self._json()
+        return value if isinstance(value, list) else None
+
+    def _json(self) -> object:
         try:
-            value = json.loads(self.body or b"")
+            return json.loads(self.body or b"")
         except (ValueError, RecursionError):
             return None
-        return value if isinstance(value, dict) else None
 
 
 class Transport:
     """Sends requests to one host, each at most once."""
 
-    def __init__(self, open_pool: Callable[[], HTTPConnectionPool]) -> None:
-        """:param open_pool: makes an empty pool for the host (:func:`completion_sync.connections.connection_pool`)."""
+    def __init__(self, open_pool: Callable[[], HTTPConnectionPool], max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        """Open nothing yet.
+
+        :param open_pool: makes an empty pool for the host (:func:`completion_sync.connections.connection_pool`).
+        :param max_body_bytes: a larger body counts as unreadable.
+        """
         self._open_pool = open_pool
+        self._max_body_bytes = max_body_bytes
         self._lock = threading.Lock()
         self._pool: HTTPConnectionPool | None = None
 
@@ -111,7 +124,7 @@ class Transport:
         except (HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             # The library's text may quote a header or the URL: only our own text goes on, and nothing is chained.
             raise TemporaryError("unavailable", _describe(error)) from None
-        return Response(answer.status, _read(answer), answer.headers.get("Retry-After"))
+        return Response(answer.status, _read(answer, self._max_body_bytes), answer.headers.get("Retry-After"))
 
     def _current_pool(self) -> HTTPConnectionPool:
         with self._lock:
@@ -120,16 +133,16 @@ class Transport:
             return self._pool
 
 
-def _read(answer: urllib3.BaseHTTPResponse) -> bytes | None:
+def _read(answer: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes | None:
     """Read the body, up to the bound, and return the connection to the pool; close it if that is not possible."""
     if answer.status in _BODILESS or answer.status < http.HTTPStatus.OK:
         # Before any reading: urllib3 returns the connection to the pool by itself when a read comes to the end.
         answer.close()
         return b""
     try:
-        body = answer.read(MAX_BODY_BYTES + 1)
+        body = answer.read(max_bytes + 1)
         # The second read raises if the first one ended before Content-Length said so.
-        if len(body) <= MAX_BODY_BYTES and not answer.read(1):
+        if len(body) <= max_bytes and not answer.read(1):
             answer.release_conn()
             return body
     except (HTTPError, http.client.HTTPException, OSError, ValueError):

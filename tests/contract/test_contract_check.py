@@ -22,6 +22,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
         ("POST", TOKEN, FORM, b"grant_type=client_credentials&client_id=c&client_secret=s&scope=api%2Fwrite"),
         ("POST", TOKEN, {**FORM, "Authorization": "Basic dTpw"}, b"grant_type=client_credentials"),
         ("GET", "/rest/v1/users/ref/a%2Fb%C3%A9", {"Authorization": "Bearer token"}, b""),
+        ("GET", f"{COMPLETIONS}?userId=u&page=2&perPage=1000", {"Authorization": "Bearer token"}, b""),
     ],
 )
 def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
@@ -48,6 +49,8 @@ def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str
         ("POST", TOKEN, FORM, b"client_id=c", "'required'"),
         ("POST", TOKEN, FORM, b"grant_type=password", "grant_type breaks 'const'"),
         ("POST", TOKEN, {"Content-Type": "application/json"}, b"{}", "MediaTypeNotFound"),
+        ("GET", f"{COMPLETIONS}?page=0", JSON, b"", "minimum"),
+        ("GET", f"{COMPLETIONS}?perPage=1001", JSON, b"", "maximum"),
         ("GET", "/rest/v1/users/ref/E-1", {}, b"", "credentials"),
         ("GET", "/rest/v1/users/ref/", {"Authorization": "Bearer token"}, b"", "'minLength'"),
     ],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import schemathesis
+import yaml
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
@@ -21,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from sandbox.thrive_api import Fault, StandIn
+from sandbox.thrive_api import Fault, Key, StandIn
 from tests.support.contract import SPEC_PATH
 
 if TYPE_CHECKING:
@@ -38,7 +39,19 @@ CHECKS = [
     ignored_auth,
 ]
 
-schema = schemathesis.openapi.from_path(SPEC_PATH)
+
+def contract() -> dict[str, Any]:
+    """Return the contract, with what it leaves open about the list: its times, and the answer to a senseless query."""
+    document: dict[str, Any] = yaml.safe_load(SPEC_PATH.read_text())
+    listing = document["paths"]["/rest/v1/learning/completions"]["get"]
+    listing["responses"]["400"] = listing["responses"]["401"]
+    for parameter in listing["parameters"]:
+        if "DateRange" in parameter["name"]:
+            parameter["schema"]["format"] = "date-time"
+    return document
+
+
+schema = schemathesis.openapi.from_dict(contract())
 
 
 class EverySecondRef(dict[str, Mapping[str, Any]]):
@@ -54,10 +67,11 @@ def stand_in() -> Iterator[StandIn]:
     """Yield one stand-in per operation; at the end its route must have given every good answer of the contract."""
     with StandIn().running() as api:
         api.directory.users = EverySecondRef()
+        api.ledger.record(Key("user-1", "content-1", "2021-01-01T09:00:00.123Z"))
         yield api
-    counts = api.requests.counts()
-    [route] = counts.keys() - {"other"}
-    assert counts[route].keys() & {"200", "201"} == ({"200", "201"} if route == "completion" else {"200"})
+    good = {route: counts.keys() & {"200", "201"} for route, counts in api.requests.counts().items()}
+    [(route, statuses)] = [(route, statuses) for route, statuses in good.items() if statuses]
+    assert statuses == ({"200", "201"} if route == "completion" else {"200"})
 
 
 @schema.parametrize()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox.config import EXAMPLE
 from sandbox.pipeline.emf import json_lines
 from sandbox.pipeline.runtime import InvocationError
+from sandbox.sam_local import PEOPLE
 from tests.support.event_files import EVENTS, EXPECTED
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 def test_every_event_file_ends_as_expected(make_pipeline: Callable[..., Pipeline]) -> None:
     """Each file's messages have the outcomes that are written down for them, and Thrive is sent what they hold."""
     # Given one environment for all files, as a person has who replays them one after another
-    pipeline = make_pipeline()
+    pipeline = make_pipeline(config=EXAMPLE)
+    pipeline.thrive.directory.users.update(PEOPLE)
     [environment] = pipeline.rig.environments
     for name, expected in EXPECTED.items():
         pipeline.thrive.ledger.clear()

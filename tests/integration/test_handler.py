@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from completion_sync.clock import Deadline
+    from completion_sync.clock import Deadline, Instant
     from tests.support.thrive import ContractedStandIn
 
     Offline = Callable[..., AbstractContextManager[tuple[Function, FakeTransport]]]
@@ -445,7 +445,7 @@ def test_time_is_kept_back_for_the_report(
     remaining: list[float] = []
 
     class Sync:
-        def run(self, batch: list[Any], deadline: Deadline) -> list[Result]:
+        def run(self, batch: list[Any], deadline: Deadline, _began: Instant) -> list[Result]:
             remaining.append(deadline.remaining())
             return [Result(Created("s", 201)) for _ in batch]
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from completion_sync.errors import InvalidMessageError
-from completion_sync.events import read_body
-from sandbox.demo.events_file import read_events_file
+from sandbox.config import EXAMPLE, Configuration, parse
+from sandbox.demo import foreign
+from sandbox.demo.events_file import expected_of, read_events_file
 from sandbox.demo.reconcile import Balance, Sent, reconcile
+from sandbox.demo.run import Options, made_up
 from sandbox.demo.shapes import BAD, GOOD, Written
-from sandbox.demo.workload import Message, Recorded, Rejected, generate
+from sandbox.demo.workload import Ignored, Message, Recorded, Rejected, generate
 from sandbox.pipeline.mail import Letter
 from sandbox.thrive_api import Entry, Key
 
@@ -25,43 +26,46 @@ if TYPE_CHECKING:
 # --- The messages -----------------------------------------------------------------------------------------------------
 
 
-def read(message: Message) -> Key | None:
-    """Read a message as the function does; return None if it holds no completion."""
+def read(message: Message, configuration: Configuration) -> Recorded | Rejected | Ignored:
+    """Read a message as the function does; Thrive knows everyone and refuses nothing."""
     body = message.written.content
     if message.written.channel == "bus":
         body = f'{{"detail-type": "LearningCompleted", "time": "2020-01-01T00:00:00Z", "detail": {body}}}'
-    try:
-        completion = read_body(body)
-    except InvalidMessageError:
-        return None
-    return Key(completion.user_id, completion.content_id, completion.completed_at)
+    return expected_of(body, configuration, set())
 
 
 def test_the_same_seed_makes_the_same_messages() -> None:
-    assert generate(200, 7) == generate(200, 7)
-    assert generate(200, 7) != generate(200, 8)
+    assert made_up(Options(seed=7)) == made_up(Options(seed=7))
+    assert made_up(Options(seed=7)) != made_up(Options(seed=8))
 
 
 def test_the_default_run_has_every_shape_and_every_kind_of_bad_message() -> None:
-    messages = generate(400, 1)
-    labels = [message.label for message in messages]
+    work = made_up(Options())
+    labels = [message.label for message in work.messages]
     assert len(set(labels)) == 400
-    assert [shape for shape in GOOD if not any(label.endswith(shape) for label in labels)] == []
-    assert [kind for kind in BAD if not any(f"({kind})" in label for label in labels)] == []
-    assert any("(repeat)" in label for label in labels)
-    assert Counter(type(message.expected) for message in messages)[Recorded] > 300
+    assert [shape for shape in (*GOOD, *foreign.GOOD) if not any(label.endswith(shape) for label in labels)] == []
+    kinds = [*BAD, *foreign.BAD, "repeat", "late", "missing"]
+    assert [kind for kind in kinds if not any(f"({kind})" in label for label in labels)] == []
+    assert all("waiting" in label for label in labels[: work.waiting])
+    assert Counter(type(message.expected) for message in work.messages)[Recorded] > 300
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_function_reads_from_a_message_what_is_expected_of_it(seed: int) -> None:
-    for message in generate(300, seed):
+    configuration = parse(EXAMPLE)
+    for message in made_up(Options(seed=seed)).messages:
+        found = read(message, configuration)
         match message.expected:
-            case Recorded(key):
-                assert read(message) == key, message.label
-            case Rejected("invalid_message"):
-                assert read(message) is None, message.label
-            case Rejected("refused"):
-                assert read(message) is not None, message.label
+            case Rejected("refused" | "unknown_user"):
+                assert isinstance(found, Recorded), message.label
+            case expected:
+                assert found == expected, message.label
+
+
+def test_messages_that_are_made_up_for_others_need_no_configuration() -> None:
+    for message in generate(100, 1):
+        if message.expected != Rejected("refused"):
+            assert read(message, Configuration()) == message.expected, message.label
 
 
 def test_a_file_is_read_line_by_line_and_lines_that_sqs_refuses_are_named(tmp_path: Path) -> None:
@@ -69,7 +73,7 @@ def test_a_file_is_read_line_by_line_and_lines_that_sqs_refuses_are_named(tmp_pa
     good = b'\xef\xbb\xbf{"userId": "u", "contentId": "c", "completedAt": "2024-01-01T10:00:00+02:00"}\r\n'
     path.write_bytes(good + b"\n   \nnot JSON\n\xff\n\x00\n" + b"x" * (1024 * 1024 + 1) + b'\n{"userId": 1}')
 
-    file = read_events_file(path)
+    file = read_events_file(path, Configuration())
 
     assert {message.label: message.expected for message in file.messages} == {
         "line 1": Recorded(Key("u", "c", "2024-01-01T08:00:00.000Z")),
@@ -77,6 +81,25 @@ def test_a_file_is_read_line_by_line_and_lines_that_sqs_refuses_are_named(tmp_pa
         "line 8": Rejected("invalid_message"),
     }
     assert [line.partition(":")[0] for line in file.unsendable] == ["line 5", "line 6", "line 7"]
+
+
+def test_a_file_is_read_with_its_configuration_and_everyone_in_it_exists(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    hr = {"employeeNumber": "7", "course": "FIRE-2", "finished": "01.05.2024 10:00:00", "status": "passed"}
+    lines = [hr, {**hr, "course": "X"}, {**hr, "finished": ""}, {**hr, "status": "enrolled"}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+    file = read_events_file(path, parse(EXAMPLE))
+
+    assert [message.expected for message in file.messages] == [
+        Recorded(Key(foreign.user_id("7"), "64a1b2c3d4e5f6789abcdef1", "2024-05-01T09:00:00.000Z")),
+        Rejected("unknown_content"),
+        Rejected("invalid_message"),
+        Ignored(),
+    ]
+    assert file.refs == {"7"}
+    without_table = read_events_file(path, parse({"mapping.json": EXAMPLE["mapping.json"]}))
+    assert [line.partition(":")[0] for line in without_table.unsendable] == ["line 1", "line 2"]
 
 
 # --- The check --------------------------------------------------------------------------------------------------------
@@ -87,6 +110,7 @@ REPEAT = Sent(Message("2", Written("bus", "{}"), Recorded(KEY)), "id-2")
 REFUSED = Sent(Message("3", Written("queue", "x"), Rejected("refused")), "id-3")
 INVALID = Sent(Message("4", Written("bus", "{}"), Rejected("invalid_message")), "event-4")
 
+IGNORED = Sent(Message("5", Written("queue", "{}"), Ignored()), "id-5")
 RECORD = Entry(KEY, "statement", 1)
 LETTER = Letter("new-id", "x", {"reason": "refused", "detail": "no such user", "sourceMessageId": "id-3"})
 BUS_LETTER = Letter(
@@ -99,9 +123,9 @@ BUS_LETTER = Letter(
 # Delivery is at least once: a crash after the dead letter was sent makes a second one.
 @pytest.mark.parametrize("letters", [[LETTER, BUS_LETTER], [LETTER, LETTER, BUS_LETTER]])
 def test_the_check_passes_if_every_message_is_where_it_belongs(letters: list[Letter]) -> None:
-    balance = reconcile([ONE, REPEAT, REFUSED, INVALID], [RECORD], letters, 0)
+    balance = reconcile([ONE, REPEAT, REFUSED, INVALID, IGNORED], [RECORD], letters, 0)
     assert balance.is_even
-    assert (balance.sent, balance.created, balance.existing, balance.unaccounted) == (4, 1, 1, 0)
+    assert (balance.sent, balance.created, balance.existing, balance.ignored, balance.unaccounted) == (5, 1, 1, 1, 0)
     assert balance.rejected == {"refused": 1, "invalid_message": 1}
     assert balance.rejections[0] == ("3", "refused", "no such user")
 
@@ -130,6 +154,11 @@ def test_the_check_passes_if_every_message_is_where_it_belongs(letters: list[Let
             reconcile([ONE], [RECORD], [LETTER], 0),
             "a dead letter that nobody sent: refused",
             id="dead letter that nobody sent",
+        ),
+        pytest.param(
+            reconcile([IGNORED], [], [replace(LETTER, attributes={"sourceMessageId": "id-5"})], 0),
+            "5: should be ignored, but is a dead letter: moved by the queue",
+            id="ignored one dead-lettered",
         ),
         pytest.param(reconcile([ONE], [RECORD], [], 2), "2 still in the queue", id="still queued"),
     ],

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 import pytest
 from urllib3.exceptions import NewConnectionError, SSLError
 
-from sandbox.thrive_api import Key
+from sandbox.thrive_api import Fault, Key
 from sandbox.thrive_api.accounts import Credentials
 from sandbox.thrive_api.arrivals import Arrival, RequestLog
 from sandbox.thrive_api.service import RateLimiter
 from tests.support.plain_client import PlainClient, basic
 
 if TYPE_CHECKING:
+    import urllib3
+
     from tests.support.thrive import ContractedStandIn, TlsStandIn
 
 HARD = "a+b%41:c d/é=&\"'"
@@ -65,6 +67,60 @@ def test_a_user_is_found_by_the_decoded_ref(client: PlainClient, path: str, stat
     assert answer.status == status
     if status == 200:
         assert answer.json() == {"id": "user-1", "ref": "a/bé+%", "email": None}
+
+
+def listing(client: PlainClient, authorization: str = "", **query: object) -> urllib3.BaseHTTPResponse:
+    headers = {"Authorization": authorization or client.basic()}
+    return client.request("GET", f"/rest/v1/learning/completions?{urlencode(query)}", headers=headers)
+
+
+def test_the_list_has_other_ids_than_the_statements_and_whole_seconds(client: PlainClient) -> None:
+    statement_id = client.complete(completedAt="2021-01-01T10:00:59.999+01:00").json()["statementId"]
+    [record] = listing(client).json()
+
+    assert record.pop("id") != statement_id
+    assert {name: record[name] for name in ("userId", "contentId", "completedAt", "isRPL")} == {
+        "userId": "user-1",
+        "contentId": "content-1",
+        "completedAt": "2021-01-01T10:00:59+01:00",
+        "isRPL": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, "abcd"),
+        ({"userId": "c"}, "c"),
+        ({"contentId": "content-1", "isRPL": "false"}, "abcd"),
+        ({"contentId": "content-2"}, ""),
+        ({"isRPL": "true"}, ""),
+        ({"page": 2, "perPage": 3}, "d"),
+        ({"page": 3, "perPage": 3}, ""),
+        (
+            {"completedDateRangeStart": "2021-01-02T00:00:00Z", "completedDateRangeEnd": "2021-01-03T00:00:00.000Z"},
+            "bc",
+        ),
+        ({"completedDateRangeStart": "2021-01-03T01:00:00+01:00"}, "cd"),
+        ({"completedDateRangeEnd": "2021-01-02"}, "ab"),
+    ],
+)
+def test_the_list_is_selected_and_paged(client: PlainClient, query: dict[str, object], found: str) -> None:
+    for day, user in enumerate("abcd", 1):
+        client.complete(userId=user, completedAt=f"2021-01-{day:02}T00:00:00Z")
+
+    assert [record["userId"] for record in listing(client, **query).json()] == list(found)
+
+
+def test_a_list_is_refused_for_a_senseless_query_or_a_missing_scope_and_need_not_be_offered(
+    client: PlainClient,
+) -> None:
+    for query in ({"page": 0}, {"perPage": 1001}, {"page": "x"}, {"completedDateRangeStart": "today"}, {"isRPL": 1}):
+        assert listing(client, **query).status == 400
+    assert listing(client, f"Bearer {client.token('api/write')}").status == 403
+    assert listing(client, f"Bearer {client.token('api/read')}").status == 200
+    client.api.faults.add(Fault(route="listing", status=404, times=None))
+    assert (listing(client).status, client.complete().status) == (404, 201)
 
 
 # --- Credentials, tokens and the rate limit -------------------------------------------------------------------------
@@ -145,6 +201,16 @@ def test_completions_above_the_rate_get_429(client: PlainClient) -> None:
     assert len(client.api.ledger) == 1
     client.api.limit_rate(None)
     assert client.complete(userId="b").status == 201
+
+
+def test_lookups_have_a_limit_of_their_own_which_need_not_say_how_long(client: PlainClient) -> None:
+    client.api.limit_rate(0.001, route="user", retry_after=False)
+    headers = {"Authorization": client.basic()}
+    lookups = [client.request("GET", "/rest/v1/users/ref/x", headers=headers) for _ in range(2)]
+
+    assert [lookup.status for lookup in lookups] == [404, 429]
+    assert "Retry-After" not in lookups[1].headers
+    assert client.complete().status == 201
 
 
 def test_the_bucket_holds_one_second_and_fills_with_time() -> None:
@@ -234,6 +300,16 @@ def test_another_process_can_read_records_and_counts(client: PlainClient) -> Non
     assert control(client, "PUT", "ledger")[0] == 405
 
 
+def test_another_process_can_create_a_user(client: PlainClient) -> None:
+    user = {"ref": "E-1", "id": "user-1", "email": None}
+    headers = {"Authorization": client.basic()}
+
+    assert client.request("GET", "/rest/v1/users/ref/E-1", headers=headers).status == 404
+    assert control(client, "POST", "users", {"ref": "E-1"})[0] == 400
+    assert control(client, "POST", "users", user) == (201, user)
+    assert client.request("GET", "/rest/v1/users/ref/E-1", headers=headers).json() == user
+
+
 def test_another_process_can_add_and_end_faults(client: PlainClient) -> None:
     fault = {"route": "completion", "status": 503, "headers": {"Retry-After": "2"}, "times": None}
 
@@ -249,7 +325,7 @@ def test_another_process_can_add_and_end_faults(client: PlainClient) -> None:
     [
         ([], "a fault is a JSON object with any of route, "),
         ({"statuses": 500}, "statuses: there is no such field; the fields are route, "),
-        ({"route": "connection"}, "route: must be token, completion or user"),
+        ({"route": "connection"}, "route: must be one of token, completion, listing, user"),
         ({"times": 0}, "times: must be a whole number from 1, or null for no limit"),
         ({"status": True}, "status: must be a whole number from 100 to 599"),
         ({"headers": {"X": "a\r\nb"}}, "headers: must be an object of strings"),

@@ -1,4 +1,8 @@
-"""What becomes of each file of ``events/``, given a stand-in API that accepts everything and a dead-letter queue."""
+"""What becomes of each file of ``events/``.
+
+That is with a stand-in API that accepts everything and knows the people of ``sandbox.sam_local``, the configuration in
+``sandbox/config``, and a dead-letter queue.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ EVENTS = Path(__file__).resolve().parents[2] / "events"
 
 CREATED = ("created", None)
 INVALID = ("rejected", "invalid_message")
+IGNORED = ("ignored", None)
 
 _NINE = "2021-01-01T09:00:00.000Z"
 _TEN = "2021-01-01T10:00:00.000Z"
@@ -39,7 +44,7 @@ def _sent(*completions: tuple[int, int, str]) -> frozenset[tuple[str, str, str]]
 
 EXPECTED: Mapping[str, Expected] = {
     "eventbridge-direct.json": Expected({"0165bc8e-7511-464e-bd52-ad54cd69aab2": CREATED}, _sent((0, 0, _NINE))),
-    # The envelope's time stands in.
+    # The time of the envelope is sent.
     "eventbridge-direct-without-completed-at.json": Expected(
         {"25dd2da9-110b-499a-9729-8ebbfab9e5c4": CREATED}, _sent((0, 0, "2021-01-01T09:00:05.000Z"))
     ),
@@ -83,6 +88,12 @@ EXPECTED: Mapping[str, Expected] = {
             "e9fb3a21-df36-45a8-bafb-8e43df0a2972": CREATED,
         },
         _sent((0, 0, _NINE), (0, 1, _NINE)),
+    ),
+    "sqs-user-ref.json": Expected({"3ff6c057-23bb-469d-9995-3340320fa951": CREATED}, _sent((0, 0, _NINE))),
+    "sqs-content-code.json": Expected({"5694d08a-2e53-4fca-a0c3-103e5ad6f607": CREATED}, _sent((0, 0, _NINE))),
+    "sqs-xapi.json": Expected(
+        {"ec31682f-de56-4917-952f-f78a7a8adeff": IGNORED, "844ecc08-164e-4eab-a763-4a9adee1afa6": CREATED},
+        _sent((0, 0, _NINE)),
     ),
     "sqs-redelivered.json": Expected({"8d1889cb-878c-4862-93cc-17a497d69ac3": CREATED}, _sent((0, 0, _NINE))),
     "unsupported-s3-put.json": Expected(error="UnsupportedEventError"),

@@ -282,7 +282,9 @@ def completion_fields(**changes: object) -> dict[str, object]:
 
 def completion(**changes: object) -> Completion:
     """Give a completion."""
-    return read_completion(completion_fields(**changes))
+    read = read_completion(completion_fields(**changes))
+    assert isinstance(read, Completion)
+    return read
 
 
 def body(**changes: object) -> str:

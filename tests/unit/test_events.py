@@ -124,7 +124,7 @@ POISON: dict[str, tuple[object, str]] = {
     # not an object
     "json-null": ("null", NO_OBJECT),
     "json-text": (json.dumps(body()), NO_OBJECT),
-    "json-list": (f"[{body()}]", NO_OBJECT),
+    "json-list": (f"[{body()}]", f"{NO_OBJECT}, not an array: one completion in each message"),
     # NaN
     "NaN": (with_field("NaN"), NAN),
     "Infinity": (with_field("Infinity"), NAN),

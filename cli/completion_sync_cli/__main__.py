@@ -1,0 +1,5 @@
+"""``python -m completion_sync_cli``."""
+
+from .main import main
+
+main()

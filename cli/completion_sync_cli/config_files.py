@@ -1,0 +1,216 @@
+"""`config`: the mapping and the content table, from a directory to S3 and back."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from completion_sync import catalogue, mapping
+from completion_sync.completion import Completion, Unresolved
+from completion_sync.errors import ConfigError, InvalidMessageError
+
+from .config_source import Store
+from .errors import OK, WRONG, CommandError
+from .humane import count
+from .options import common, pass_operator, yes
+
+if TYPE_CHECKING:
+    from completion_sync.mapping import Mapping
+
+    from .context import Operator
+
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+# What Thrive itself sends for a completion: recording it would bring the next one.
+_WEBHOOK = {
+    "eventType": "content.completed",
+    "tenantId": "eu-west-2_AbcdEfghI",
+    "user": {"id": "646767d82535201223349e09", "reference": "E-1", "email": "a@example.com"},
+    "content": {"id": "64a1b2c3d4e5f6789abcdef0", "title": "Title", "type": "course", "urls": {}},
+    "createdAt": "2021-01-01T09:00:00.000Z",
+    "dispatchedAt": "2021-01-01T09:00:01.000Z",
+}
+_WARNING = "warning: "
+
+
+@click.group("config")
+@common
+def command() -> None:
+    """Check, upload or fetch the mapping (mapping.json) and the content table (content.csv)."""
+
+
+@dataclass
+class Verdict:
+    """What is wrong with the files of a directory. A problem that begins with "warning" forbids nothing."""
+
+    files: dict[str, bytes]
+    problems: list[str]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the files may be used."""
+        return all(problem.startswith(_WARNING) for problem in self.problems)
+
+
+@command.command("validate")
+@click.argument("directory", type=_DIRECTORY)
+@common
+@pass_operator
+def validate(operator: Operator, /, directory: Path) -> int:
+    r"""Check the files in DIRECTORY, and run its examples. This needs no stack and no network.
+
+    \b
+    Example:
+      completion-sync config validate mappings/vr
+    """
+    verdict = examine(directory)
+    _report(operator, verdict)
+    operator.output.result({"valid": verdict.is_valid, "problems": verdict.problems})
+    return OK if verdict.is_valid else WRONG
+
+
+@command.command("push")
+@click.argument("directory", type=_DIRECTORY)
+@yes
+@common
+@pass_operator
+def push(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
+    r"""Check the files in DIRECTORY and upload those that differ. The function uses them within CONFIG_MAX_AGE_SECONDS.
+
+    \b
+    Examples:
+      completion-sync config push config/          # says what it would change
+      completion-sync config push config/ --yes
+    """
+    verdict = examine(directory)
+    _report(operator, verdict)
+    store = _store(operator)
+    changes: dict[str, str] = {}
+    if verdict.is_valid:
+        present = store.list()
+        for name, data in verdict.files.items():
+            changes[name] = _change(name, data, present, store)
+            if changes[name] != "unchanged" and confirmed:
+                store.write(name, data, present.get(name))
+            operator.output.line(f"{changes[name]:>9}  {store.uri}{name}")
+        for name in sorted(present.keys() - verdict.files.keys()):
+            operator.output.warn(f"{store.uri}{name} stays, as {directory} has no such file.")
+        if not confirmed and set(changes.values()) - {"unchanged"}:
+            operator.output.say("Nothing was changed; --yes does it.")
+    operator.output.result(
+        {"valid": verdict.is_valid, "problems": verdict.problems, "files": changes, "dryRun": not confirmed}
+    )
+    return OK if verdict.is_valid else WRONG
+
+
+@command.command("pull")
+@click.argument("directory", type=_DIRECTORY)
+@yes
+@common
+@pass_operator
+def pull(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
+    r"""Fetch the stack's files into DIRECTORY. A file of yours that differs is replaced only with --yes.
+
+    \b
+    Example:
+      completion-sync config pull config/
+    """
+    store = _store(operator)
+    fetched = {name: store.read(name) for name in sorted(store.list())}
+    if not fetched:
+        raise CommandError(f"There is nothing in {store.uri}.", "completion-sync config push DIR --yes", status=WRONG)
+    directory.mkdir(parents=True, exist_ok=True)
+    changes: dict[str, str] = {}
+    for name, data in fetched.items():
+        path = directory / name
+        if path.exists() and path.read_bytes() == data:
+            changes[name] = "unchanged"
+        elif path.exists() and not confirmed:
+            changes[name] = "differs"
+        else:
+            changes[name] = "replaced" if path.exists() else "new"
+            path.write_bytes(data)
+        operator.output.line(f"{changes[name]:>9}  {path}")
+    kept = "differs" in changes.values()
+    if kept:
+        operator.output.warn("What differs was not replaced; --yes does it.")
+    verdict = examine(directory)
+    operator.output.result(
+        {"valid": verdict.is_valid, "problems": verdict.problems, "files": changes, "dryRun": not confirmed}
+    )
+    return WRONG if kept else OK
+
+
+def examine(directory: Path) -> Verdict:
+    """Read and check the files of a directory.
+
+    :raises CommandError: it has none of them.
+    """
+    files = {
+        name: (directory / name).read_bytes() for name in (catalogue.FILE, mapping.FILE) if (directory / name).is_file()
+    }
+    if not files:
+        raise CommandError(f"{directory} has neither {mapping.FILE} nor {catalogue.FILE}.")
+    problems: list[str] = []
+    table: dict[str, str] | None = None
+    try:
+        if catalogue.FILE in files:
+            table = catalogue.parse_table(files[catalogue.FILE])
+    except ConfigError as error:
+        problems.append(str(error))
+    try:
+        if mapping.FILE in files:
+            parsed = mapping.parse_mapping(files[mapping.FILE])
+            problems += _loops(parsed)
+            problems += _run_examples(directory, parsed, table)
+    except ConfigError as error:
+        problems.append(str(error))
+    return Verdict(files, problems)
+
+
+def _loops(mapping: Mapping) -> list[str]:
+    """Warn of a mapping that takes Thrive's own webhooks."""
+    try:
+        is_taken = isinstance(mapping.read(_WEBHOOK), (Completion, Unresolved))
+    except InvalidMessageError:
+        is_taken = False
+    if not is_taken:
+        return []
+    return [f"{_WARNING}mapping.json takes Thrive's own completion webhooks: recording what Thrive reported would loop"]
+
+
+def _run_examples(directory: Path, mapping: Mapping, table: dict[str, str] | None) -> list[str]:
+    """Run ``examples/``, if there is such a folder; return a line for each that does not give what is expected."""
+    folder = directory / "examples"
+    if not folder.is_dir() or importlib.util.find_spec(".examples", __package__) is None:
+        return []
+    runner: Any = importlib.import_module(".examples", __package__)
+    problems: list[str] = runner.problems_in(folder, mapping, table)
+    return problems
+
+
+def _store(operator: Operator) -> Store:
+
+    if operator.settings.config_uri is None:
+        name = operator.found.name
+        raise CommandError(f"The stack {name} has no CONFIG_URI.", "Deploy it with ConfigUri=s3://bucket/prefix/.")
+    return Store(operator.aws.s3, operator.settings.config_uri)
+
+
+def _change(name: str, data: bytes, present: dict[str, str], store: Store) -> str:
+    if name not in present:
+        return "new"
+    # The ETag of an object that was uploaded in one piece, without a KMS key, is its MD5.
+    is_same = present[name].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return "unchanged" if is_same or store.read(name) == data else "replaced"
+
+
+def _report(operator: Operator, verdict: Verdict) -> None:
+    for problem in verdict.problems:
+        operator.output.line(problem, "yellow" if problem.startswith(_WARNING) else "red")
+    if verdict.is_valid:
+        operator.output.say(f"{count(len(verdict.files), 'file')} valid.", "green")

@@ -1,0 +1,134 @@
+"""Rows of a history: CSV with columns in any order, or JSON lines. Each becomes the body of a message."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zlib
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Literal
+
+from .errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .sources import Content
+
+Format = Literal["csv", "jsonl"]
+
+# Longer than any message that the function accepts.
+MAX_LINE_BYTES = 1_048_576
+_BOM = "\ufeff"
+_DELIMITERS = (",", ";", "\t")
+_JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+_CSV_SUFFIXES = (".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: the line that it begins on, its text, and the body that it becomes, or why it becomes none."""
+
+    line: int
+    raw: str
+    body: str = ""
+    problem: str | None = None
+
+
+def format_of(name: str, content: Content) -> Format:
+    """Return the format that a name ends in, or that the first bytes look like."""
+    bare = name.lower().removesuffix(".gz")
+    if bare.endswith(_JSON_SUFFIXES):
+        return "jsonl"
+    if bare.endswith(_CSV_SUFFIXES):
+        return "csv"
+    start = content.stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")  # type: ignore[attr-defined] # a BufferedReader has it
+    return "jsonl" if start.startswith(b"{") else "csv"
+
+
+def read_rows(content: Content, kind: Format) -> Iterator[Row]:
+    """Yield the rows of a source; empty lines are none.
+
+    :raises CommandError: the file is damaged, or its header cannot be used.
+    """
+    lines = _lines(content.stream)
+    try:
+        yield from _csv_rows(lines) if kind == "csv" else _json_rows(lines)
+    except (EOFError, zlib.error, OSError) as error:
+        raise CommandError(f"The file cannot be read to its end: {error}") from None
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """Yield lines, decoded. A byte that is not UTF-8 becomes a lone surrogate, which no message may hold."""
+    is_first = True
+    while line := stream.readline(MAX_LINE_BYTES):
+        text = line.decode("utf-8", "surrogateescape")
+        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            text += "\n"
+        yield text.removeprefix(_BOM) if is_first else text
+        is_first = False
+
+
+def _json_rows(lines: Iterator[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if body := line.strip():
+            yield Row(number, body, body)
+
+
+def _csv_rows(lines: Iterator[str]) -> Iterator[Row]:
+    consumed: list[str] = []
+
+    def remembered() -> Iterator[str]:
+        for line in lines:
+            consumed.append(line)
+            yield line
+
+    text = remembered()
+    first = next(text, "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    header = _header(next(csv.reader([first], delimiter=delimiter), []))
+    csv.field_size_limit(MAX_LINE_BYTES)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    # The header's line was not the reader's.
+    line = 2
+    while True:
+        consumed.clear()
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            # The reader goes on with the next line.
+            lost = f" (up to line {reader.line_num + 1})" if len(consumed) > 1 else ""
+            yield Row(line, "".join(consumed), problem=f"{error}{lost}")
+            line = reader.line_num + 2
+            continue
+        if cells is None:
+            return
+        raw = "".join(consumed)
+        if len(cells) == len(header):
+            yield Row(line, raw, _body(header, cells))
+        elif cells:
+            yield Row(line, raw, problem=f"it has {len(cells)} fields, the header {len(header)}")
+        line = reader.line_num + 2
+
+
+def _header(cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if not any(names):
+        raise CommandError("The file is empty, or its first line is.", "The first line must name the columns.")
+    if doubles := [name for name in names if name and names.count(name) > 1]:
+        raise CommandError(f"The column {doubles[0]} occurs twice.")
+    return names
+
+
+def _body(header: list[str], cells: list[str]) -> str:
+    """Return a row as JSON: an empty cell is no field."""
+    fields = {name: cell for name, cell in zip(header, cells, strict=True) if name and cell}
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return text if _is_for_sqs(text) else json.dumps(fields, separators=(",", ":"))
+
+
+def _is_for_sqs(text: str) -> bool:
+    """Return whether SQS takes the text as it is (SendMessage, MessageBody): two characters it does not."""
+    return "\ufffe" not in text and "\uffff" not in text

@@ -1,0 +1,403 @@
+"""`check` on a deployed stack: nothing is wrong when nothing is, and each change by hand is found, with a remedy."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from completion_sync_cli.aws import Aws
+from completion_sync_cli.context import Operator
+from completion_sync_cli.policies import Policy
+from sandbox.pipeline.emulator import PROGRAM
+from tests.cli.conftest import Deployed, Outcome, completion, invoke
+from tests.support.fakes import client_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
+
+SUBSCRIBED = {"AlarmEmail": "ops@example.com"}
+
+
+_clients: dict[str, Any] = {}
+
+
+class Function:
+    """Lambda's client for invocations: answers as the function does, or as told."""
+
+    def __init__(self, payload: object = None, *, error: str | None = None, raises: Exception | None = None) -> None:
+        self.payload = {"checks": []} if payload is None else payload
+        self.error = error
+        self.raises = raises
+        self.events: list[Any] = []
+
+    def invoke(self, **request: Any) -> dict[str, Any]:
+        self.events.append(json.loads(request["Payload"]))
+        if self.raises:
+            raise self.raises
+        answer: dict[str, Any] = {"StatusCode": 200, "Payload": io.BytesIO(json.dumps(self.payload).encode())}
+        return answer | ({"FunctionError": self.error} if self.error else {})
+
+
+def check(function: Function | None = None, *arguments: str, aws: dict[str, Any] | None = None) -> Outcome:
+    """Run `check --json` with this function in place of the deployed one, and these clients in place of boto3's."""
+    operator = Operator()
+    # Creating clients takes longer than everything else here.
+    operator.aws = Aws(None, None)
+    operator.aws._clients = _clients | (aws or {})
+    operator.aws.__dict__["invocations"] = function or Function()
+    outcome = invoke("check", "--json", *arguments, operator=operator)
+    if aws is None:
+        _clients.update(operator.aws._clients)
+    return outcome
+
+
+def found(outcome: Outcome) -> dict[str, dict[str, str]]:
+    """Return what is not ok, by name; each has a remedy, or was skipped."""
+    checks = outcome.document["checks"]
+    assert all(set(one) == {"name", "status", "detail", "remedy"} for one in checks)
+    assert all(one["remedy"] for one in checks if one["status"] in {"warning", "failed"})
+    assert outcome.status == any(one["status"] == "failed" for one in checks)
+    return {one["name"]: one for one in checks if one["status"] not in {"ok", "skipped"}}
+
+
+def enable(deployed: Deployed, **changes: Any) -> None:
+    """Switch the event source on, which the sandbox leaves off; its queue is empty, so the emulator invokes nothing."""
+    lambda_ = deployed.client("lambda")
+    [mapping] = lambda_.list_event_source_mappings(EventSourceArn=deployed.outputs["SourceQueueArn"])[
+        "EventSourceMappings"
+    ]
+    lambda_.update_event_source_mapping(UUID=mapping["UUID"], **{"Enabled": True, **changes})
+
+
+def attribute(queue: str, **values: str) -> Callable[[Deployed], None]:
+    """Return what sets attributes of a queue."""
+
+    def change(deployed: Deployed) -> None:
+        deployed.emulator.sqs.set_queue_attributes(QueueUrl=deployed.outputs[f"{queue}QueueUrl"], Attributes=values)
+
+    return change
+
+
+def call(service: str, operation: str, **request: Any) -> Callable[[Deployed], None]:
+    """Return what makes one call; a value that begins with $ is an output of the stack, <name> its name."""
+
+    def change(deployed: Deployed) -> None:
+        filled = {
+            key: deployed.outputs[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+            for key, value in request.items()
+        }
+        getattr(deployed.client(service), operation)(**filled)
+
+    return change
+
+
+def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
+    """Return what changes a variable of the function, in the version that the alias points to."""
+
+    def change(deployed: Deployed) -> None:
+        lambda_, name_ = deployed.client("lambda"), deployed.outputs["FunctionName"]
+        variables = {**deployed.stack.function.environment, **({name: value} if value is not None else {})}
+        lambda_.update_function_configuration(FunctionName=name_, Environment={"Variables": variables})
+        version = lambda_.publish_version(FunctionName=name_)["Version"]
+        lambda_.update_alias(FunctionName=name_, Name="live", FunctionVersion=version)
+
+    return change
+
+
+def rule(operation: str) -> Callable[[Deployed], None]:
+    """Return what does something to the rule."""
+
+    def change(deployed: Deployed) -> None:
+        events, name = deployed.client("events"), f"thrive-{deployed.source.rpartition('-')[2]}-default"
+        if operation == "delete":
+            events.remove_targets(Rule=name, Ids=["completions"])
+            events.delete_rule(Name=name)
+        elif operation == "disable":
+            events.disable_rule(Name=name)
+        else:
+            [target] = events.list_targets_by_rule(Rule=name)["Targets"]
+            target.pop("DeadLetterConfig")
+            events.put_targets(
+                Rule=name, Targets=[target | ({"InputPath": "$.detail"} if operation == "input" else {})]
+            )
+
+    return change
+
+
+def other_consumer(deployed: Deployed) -> None:
+    """Let a second function take messages from the queue."""
+    lambda_ = deployed.client("lambda")
+    mapping = {"EventSourceArn": deployed.outputs["SourceQueueArn"], "FunctionName": deployed.outputs["FunctionName"]}
+    lambda_.create_event_source_mapping(**mapping, Enabled=False)
+
+
+def unsubscribe(deployed: Deployed) -> None:
+    """Take the only subscriber away."""
+    sns = deployed.client("sns")
+    for item in sns.list_subscriptions_by_topic(TopicArn=deployed.outputs["AlarmTopicArn"])["Subscriptions"]:
+        sns.unsubscribe(SubscriptionArn=item["SubscriptionArn"])
+
+
+def key_policy(deployed: Deployed) -> None:
+    """Leave only the account in the key's policy."""
+    statement = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "kms:*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement | {"Resource": "*"}]})
+    deployed.client("kms").put_key_policy(
+        KeyId=deployed.outputs["EncryptionKeyArn"], PolicyName="default", Policy=policy
+    )
+
+
+OPEN = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
+DENIED = json.dumps({"Statement": [{"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
+ENABLED = "event-source"
+
+BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]] = {
+    "event source disabled": (lambda deployed: enable(deployed, Enabled=False), "event-source", "failed", {}),
+    "failures not reported": (
+        lambda deployed: enable(deployed, FunctionResponseTypes=[]),
+        "event-source-settings",
+        "failed",
+        {},
+    ),
+    "another consumer": (other_consumer, "queue-consumers", "failed", {}),
+    "visibility too short": (attribute("Source", VisibilityTimeout="30"), "visibility-timeout", "failed", {}),
+    "no redrive policy": (attribute("Source", RedrivePolicy=""), "redrive-policy", "failed", {}),
+    "queue not admitted": (
+        attribute("DeadLetter", RedriveAllowPolicy='{"redrivePermission": "denyAll"}'),
+        "redrive-policy",
+        "failed",
+        {},
+    ),
+    "dead letters kept too short": (attribute("DeadLetter", MessageRetentionPeriod="86400"), "retention", "failed", {}),
+    "messages kept too short": (attribute("Source", MessageRetentionPeriod="86400"), "retention", "failed", {}),
+    "queue open to all": (attribute("Source", Policy=OPEN), "source-queue-policy", "failed", {}),
+    "dead-letter policy gone": (attribute("DeadLetter", Policy=""), "dead-letter-queue-policy", "failed", {}),
+    "rule not admitted": (attribute("Source", Policy=DENIED), "event-rule-admitted", "failed", {}),
+    "undelivered not admitted": (attribute("Undelivered", Policy=""), "event-rule-admitted", "failed", {}),
+    "rule disabled": (rule("disable"), "event-rule", "failed", {}),
+    "rule deleted": (rule("delete"), "event-rule", "failed", {}),
+    "rule without dead letters": (rule("no dead letters"), "event-rule", "failed", {}),
+    "rule changes the event": (rule("input"), "event-rule", "failed", {}),
+    "AWS's own SQS key": (attribute("Source", KmsMasterKeyId="alias/aws/sqs"), "encryption-key", "failed", {}),
+    "key policy": (key_policy, "encryption-key", "failed", {"KmsKeyArn": "create"}),
+    "key disabled": (
+        call("kms", "disable_key", KeyId="$EncryptionKeyArn"),
+        "encryption-key",
+        "failed",
+        {"KmsKeyArn": "create"},
+    ),
+    "reserved concurrency": (
+        call("lambda", "put_function_concurrency", FunctionName="$FunctionName", ReservedConcurrentExecutions=1),
+        "concurrency",
+        "failed",
+        {},
+    ),
+    "bad setting": (variable("MAX_CONCURRENCY", "many"), "settings", "failed", {}),
+    "another dead-letter queue": (variable("DEAD_LETTER_QUEUE_URL", "https://sqs/1/x"), "settings", "failed", {}),
+    "another backoff": (variable("BACKOFF_CAP_SECONDS", "30"), "settings", "failed", {}),
+    "no audit trail": (variable("POWERTOOLS_LOG_LEVEL", "WARNING"), "log-group", "failed", {}),
+    "log group deleted": (call("logs", "delete_log_group", logGroupName="$LogGroupName"), "log-group", "failed", {}),
+    "secret going to be deleted": (
+        call("secretsmanager", "delete_secret", SecretId="$ThriveSecretArn"),
+        "secret",
+        "failed",
+        {},
+    ),
+    "nobody listens": (unsubscribe, "alarm-topic", "warning", {}),
+    "topic policy": (
+        call("sns", "set_topic_attributes", TopicArn="$AlarmTopicArn", AttributeName="Policy", AttributeValue=DENIED),
+        "alarm-topic-policy",
+        "failed",
+        {},
+    ),
+    "alarm deleted": (
+        lambda deployed: deployed.client("cloudwatch").delete_alarms(AlarmNames=[f"{deployed.name}-dead-letters"]),
+        "alarms",
+        "failed",
+        {},
+    ),
+    "alarms switched off": (
+        lambda deployed: deployed.client("cloudwatch").disable_alarm_actions(AlarmNames=[f"{deployed.name}-in-flight"]),
+        "alarms",
+        "failed",
+        {},
+    ),
+    "an alarm": (
+        lambda deployed: deployed.client("cloudwatch").set_alarm_state(
+            AlarmName=f"{deployed.name}-in-flight", StateValue="ALARM", StateReason="test"
+        ),
+        "alarm-states",
+        "warning",
+        {},
+    ),
+    "a dead letter": (
+        lambda deployed: deployed.client("sqs").send_message(QueueUrl=deployed.dead, MessageBody="x"),
+        "dead-letters",
+        "warning",
+        {},
+    ),
+    "no on-failure destination": (
+        call("lambda", "delete_function_event_invoke_config", FunctionName="$FunctionName", Qualifier="live"),
+        "direct-delivery",
+        "failed",
+        {"EventDelivery": "direct"},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"QueueType": "fifo"}, {"EventDelivery": "direct"}, {"EventDelivery": "none"}, {"KmsKeyArn": "create"}],
+    ids=str,
+)
+def test_nothing_is_wrong_when_nothing_is(deploy: Callable[..., Deployed], parameters: dict[str, str]) -> None:
+    enable(deploy(**SUBSCRIBED, **parameters))
+
+    outcome = check()
+
+    assert found(outcome) == {}
+    assert outcome.status == 0
+    assert len(outcome.document["checks"]) > 20
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_what_was_changed_by_hand_is_found(deploy: Callable[..., Deployed], breakage: str) -> None:
+    change, name, status, parameters = BREAKAGES[breakage]
+    deployed = deploy(**SUBSCRIBED, **parameters)
+    enable(deployed)
+
+    change(deployed)
+    wrong = found(check())
+
+    assert wrong.get(name, {}).get("status") == status, wrong
+
+
+def test_a_topic_that_is_not_admitted_or_not_subscribed_is_found(deploy: Callable[..., Deployed]) -> None:
+    sns_topic = deploy().client("sns").create_topic(Name="completions")["TopicArn"]
+    deployed = deploy(**SUBSCRIBED, SnsTopicArn=sns_topic)
+    enable(deployed)
+    assert found(check()) == {}
+
+    sns = deployed.client("sns")
+    [subscription] = sns.list_subscriptions_by_topic(TopicArn=sns_topic)["Subscriptions"]
+    sns.set_subscription_attributes(
+        SubscriptionArn=subscription["SubscriptionArn"], AttributeName="RawMessageDelivery", AttributeValue="true"
+    )
+    assert "raw delivery" in found(check())["topic-subscription"]["detail"]
+    sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+    assert "not subscribed" in found(check())["topic-subscription"]["detail"]
+
+
+def test_the_configuration_in_s3_is_checked(deploy: Callable[..., Deployed]) -> None:
+    deployed = deploy(**SUBSCRIBED)
+    enable(deployed)
+    variable("CONFIG_URI", "s3://config/p/")(deployed)
+    deployed.emulator.put("/config")
+    assert "neither" in found(check())["config"]["detail"]
+
+    deployed.emulator.put("/config/p/mapping.json", b"{")
+    assert "mapping.json: line 1" in found(check())["config"]["detail"]
+    deployed.emulator.put("/config/p/mapping.json", b'{"version": 1, "sources": []}')
+    deployed.emulator.put("/config/p/content.csv", b"code,contentId\na,b\n")
+    assert found(check()) == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "detail"),
+    [
+        (Function({"errorType": "SettingError", "errorMessage": "secret"}, error="Unhandled"), "SettingError"),
+        (Function({"errorType": "UnsupportedEventError"}, error="Unhandled"), "UnsupportedEvent"),
+        (Function({"batchItemFailures": []}), "no checks"),
+        (Function(raises=ReadTimeoutError(endpoint_url="x")), "ReadTimeoutError"),
+    ],
+)
+def test_a_failed_invocation_is_one_failed_check(
+    deploy: Callable[..., Deployed], function: Function, detail: str
+) -> None:
+    enable(deploy(**SUBSCRIBED))
+
+    wrong = found(check(function))
+
+    assert list(wrong) == ["function-check"]
+    assert detail in wrong["function-check"]["detail"]
+
+
+def test_the_functions_view_is_passed_on_and_write_needs_yes(deploy: Callable[..., Deployed]) -> None:
+    enable(deploy(**SUBSCRIBED))
+    one = {"name": "function-token", "status": "failed", "detail": "refused", "remedy": "correct it"}
+    function = Function({"checks": [one]})
+
+    assert found(check(function, "--write")) == {"function-token": one}
+    check(function, "--write", "--yes", "--webhooks")
+
+    assert function.events == [
+        {"completionSync": "check"},
+        {"completionSync": "check", "webhooks": True, "write": True},
+    ]
+
+
+def test_what_the_operator_may_not_look_at_is_skipped(deploy: Callable[..., Deployed]) -> None:
+    deployed = deploy(**SUBSCRIBED)
+    enable(deployed)
+    logs = Aws(None, None).client("logs")
+    denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "DescribeLogGroups")
+
+    def deny(**_request: Any) -> None:
+        raise denied
+
+    logs.describe_log_groups = deny
+    outcome = check(aws={"logs": logs})
+
+    [skipped] = [one for one in outcome.document["checks"] if one["name"] == "log-group"]
+    assert (outcome.status, skipped["status"]) == (0, "skipped")
+    assert "DescribeLogGroups" in skipped["detail"]
+    assert "operator-policy" in skipped["remedy"]
+
+
+def test_check_reads_and_prints_no_secret(deploy: Callable[..., Deployed], thrive: Any) -> None:
+    deployed = deploy(**SUBSCRIBED)
+    deployed.emulator.sqs.send_message(QueueUrl=deployed.dead, MessageBody=json.dumps(completion(4711)))
+
+    for outcome in (check(), invoke("check", "--json")):
+        assert thrive.client_secret not in outcome.out + outcome.err
+        assert "user-4711" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [({"aws:sourcearn": "arn:r/a"}, True), ({"aws:sourcearn": "arn:r/b/c"}, False), ({}, False)],
+)
+def test_policies_are_read_with_their_conditions(context: dict[str, str], *, expected: bool) -> None:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": ["events.amazonaws.com"]},
+        "Action": "sqs:Send*",
+        "Condition": {"ArnLike": {"aws:SourceArn": ["arn:r/a*", "arn:other"]}},
+    }
+    policy = Policy(json.dumps({"Statement": statement}))
+
+    assert policy.admits("events.amazonaws.com", "sqs:SendMessage", context) is expected
+    assert not policy.admits("sns.amazonaws.com", "sqs:SendMessage", context)
+    assert not policy.admits("events.amazonaws.com", "sqs:DeleteMessage", context)
+    unknown = {**statement, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}
+    assert not Policy(json.dumps({"Statement": [unknown]})).admits("events.amazonaws.com", "sqs:SendMessage", context)
+
+
+def test_an_expired_session_ends_the_check(deploy: Callable[..., Deployed]) -> None:
+    deploy()
+    sqs = Aws(None, None).client("sqs")
+
+    def expire(**_request: Any) -> None:
+        raise client_error("ExpiredToken", 400)
+
+    sqs.get_queue_attributes = expire
+    outcome = check(aws={"sqs": sqs})
+
+    assert outcome.status == 2
+    assert "session has expired" in outcome.err

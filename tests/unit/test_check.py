@@ -1,0 +1,264 @@
+"""The function's answer to ``{"completionSync": "check"}``: each thing that can be wrong, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from completion_sync import bootstrap
+from completion_sync.errors import UnsupportedEventError
+from sandbox.thrive_api import Fault
+from tests.support.fakes import CANARY, client_error, secret_text
+from tests.support.function import functioning, secret_of
+from tests.support.sqs import FakeSqs, fail_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from completion_sync.settings import Settings
+    from tests.support.function import Function
+    from tests.support.thrive import ContractedStandIn
+
+REFUSED = client_error("AWS.SimpleQueueService.BatchEntryIdsNotDistinct", 400, "SendMessageBatch")
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn) -> Callable[..., dict[str, dict[str, str]]]:
+    """Return what checks a function, well configured unless told otherwise, and returns the checks by name."""
+
+    def run(
+        event: dict[str, Any] | None = None, prepare: Callable[[Function], None] = lambda _: None, **more: Any
+    ) -> dict[str, dict[str, str]]:
+        sqs = FakeSqs()
+        sqs.on_call = fail_with(REFUSED)
+        secret = more.pop("secret", secret_of(thrive))
+        with functioning(monkeypatch, thrive.url, secret=secret, sqs=sqs, **more) as function:
+            prepare(function)
+            answer = function.invoke({"completionSync": "check", **(event or {})})
+        assert set(answer) == {"checks"}
+        assert all(set(one) == {"name", "status", "detail", "remedy"} for one in answer["checks"])
+        assert CANARY not in json.dumps(answer)
+        assert thrive.client_secret not in json.dumps(answer)
+        assert len(thrive.ledger) == 0
+        return {one["name"].removeprefix("function-"): one for one in answer["checks"]}
+
+    return run
+
+
+def statuses(checks: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Return the status of each check; whatever is not in order has a remedy."""
+    assert all(one["remedy"] for one in checks.values() if one["status"] in {"warning", "failed"})
+    return {name: one["status"] for name, one in checks.items()}
+
+
+def test_nothing_is_wrong_when_nothing_is(check: Any, thrive: ContractedStandIn) -> None:
+    assert statuses(check()) == {
+        "dead-letters": "ok",
+        "config": "skipped",
+        "secret": "ok",
+        "token": "ok",
+        "read-scope": "ok",
+    }
+    assert len(thrive.requests.of("completion")) == 0
+
+
+def test_webhook_token_and_write_are_tested_on_request(check: Any, thrive: ContractedStandIn) -> None:
+    thrive.contract_checked = False  # an empty completion is no valid one
+
+    found = check({"webhooks": True, "write": True})
+
+    assert (found["webhook-token"]["status"], found["write-scope"]["status"]) == ("ok", "ok")
+    assert [arrival.body for arrival in thrive.requests.of("completion")] == [b"{}"]
+
+
+@pytest.mark.parametrize(
+    ("secret", "detail"),
+    [
+        ("not JSON", "must be a JSON object"),
+        (secret_text(clientSecret="REPLACE_ME"), "placeholder"),
+        (secret_text(tenantId=None), "tenantId: is missing"),
+    ],
+)
+def test_a_bad_secret_is_named(check: Any, secret: str, detail: str) -> None:
+    found = check(secret=secret)
+
+    assert statuses(found) == {"dead-letters": "ok", "config": "skipped", "secret": "failed", "token": "skipped"}
+    assert detail in found["secret"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("code", "detail"),
+    [
+        ("ResourceNotFoundException", "has no value yet"),
+        ("AccessDeniedException", "answered AccessDeniedException"),
+        ("ThrottlingException", "answered ThrottlingException"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_told_apart(check: Any, code: str, detail: str) -> None:
+    def fail(function: Function) -> None:
+        function.secrets.failure = client_error(code)
+
+    found = check(prepare=fail)
+
+    assert found["secret"]["status"] == "failed"
+    assert detail in found["secret"]["detail"]
+
+
+def test_a_tenant_of_another_environment_is_refused_a_token(check: Any) -> None:
+    found = check(secret=secret_text())
+
+    assert found["token"]["status"] == "failed"
+    assert "staging and production" in found["token"]["remedy"].lower()
+    assert "read-scope" not in found
+
+
+def test_basic_credentials_need_no_token(check: Any, thrive: ContractedStandIn) -> None:
+    found = check(secret=secret_of(thrive, authMethod="basic"))
+
+    assert (found["token"]["status"], found["read-scope"]["status"]) == ("skipped", "ok")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        ({"status": 403}, "warning"),
+        ({"status": 401}, "failed"),
+        ({"status": 500}, "failed"),
+        ({"status": 404, "spoil": "html"}, "failed"),
+        ({"status": 200, "body": "{}"}, "failed"),
+    ],
+)
+def test_only_thrives_own_404_shows_that_people_can_be_looked_up(
+    check: Any, thrive: ContractedStandIn, fault: dict[str, Any], status: str
+) -> None:
+    thrive.faults.add(Fault(route="user", times=None, **fault))
+
+    assert check()["read-scope"]["status"] == status
+
+
+def test_a_scope_that_is_refused_matters_only_to_references(check: Any, thrive: ContractedStandIn) -> None:
+    found = check(THRIVE_READ_SCOPE="api/none")
+
+    assert (found["token"]["status"], found["read-scope"]["status"]) == ("ok", "warning")
+
+
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [
+        ({"status": 403}, "the scope api/write"),
+        ({"status": 201, "body": '{"statementId": "s"}', "commit": False}, "answered 201"),
+        ({"ending": "reset"}, "connection"),
+    ],
+)
+def test_a_write_that_is_not_refused_as_invalid_has_failed(
+    check: Any, thrive: ContractedStandIn, fault: dict[str, Any], detail: str
+) -> None:
+    thrive.contract_checked = False
+    thrive.faults.add(Fault(route="completion", times=None, **fault))
+
+    found = check({"write": True})["write-scope"]
+
+    assert found["status"] == "failed"
+    assert detail in found["detail"]
+
+
+def test_a_refused_webhook_scope_is_reported(check: Any, thrive: ContractedStandIn) -> None:
+    # two tokens for the API are issued before
+    thrive.faults.add(Fault(route="token", times=None, skip=2, status=400, body='{"error": "invalid_scope"}'))
+
+    assert check({"webhooks": True})["webhook-token"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AWS.SimpleQueueService.NonExistentQueue"])
+def test_a_role_that_may_not_dead_letter_is_found(check: Any, code: str) -> None:
+    def fail(function: Function) -> None:
+        function.sqs.on_call = fail_with(client_error(code, 403))
+
+    assert check(prepare=fail)["dead-letters"]["status"] == "failed"
+
+
+def test_a_missing_dead_letter_queue_is_a_warning(check: Any) -> None:
+    assert check(DEAD_LETTER_QUEUE_URL="")["dead-letters"]["status"] == "warning"
+
+
+def test_a_changed_secret_is_read_anew(check: Any, thrive: ContractedStandIn) -> None:
+    """The check does not answer from a cache that a later message would still use."""
+
+    def change(function: Function) -> None:
+        function.application.credentials.get()
+        function.secrets.rotate("not JSON")
+
+    assert check(prepare=change)["secret"]["status"] == "failed"
+
+
+class Bucket:
+    """S3 with these files in the prefix."""
+
+    def __init__(self, **files: str) -> None:
+        self.files = {name.replace("_", "."): text.encode() for name, text in files.items()}
+
+    def list_objects_v2(self, **_query: Any) -> dict[str, Any]:
+        return {"Contents": [{"Key": f"p/{name}", "ETag": name} for name in self.files], "IsTruncated": False}
+
+    def get_object(self, **query: Any) -> dict[str, Any]:
+        name = query["Key"].removeprefix("p/")
+        return {"ETag": name, "Body": io.BytesIO(self.files[name])}
+
+
+MAPPING = json.dumps({"version": 1, "sources": [{"name": "x", "userRef": "a", "contentId": "b", "completedAt": "c"}]})
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "detail"),
+    [
+        ({"mapping_json": MAPPING}, "ok", "a mapping with 1 sources"),
+        ({"content_csv": "code,contentId\na,b\n"}, "ok", "no mapping, a content table"),
+        ({"mapping_json": "{"}, "failed", "mapping.json: line 1"),
+        ({"content_csv": "code\n"}, "failed", "content.csv: line 1"),
+        ({}, "failed", "neither mapping.json nor content.csv"),
+    ],
+)
+def test_the_configuration_is_read(
+    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn, files: dict[str, str], status: str, detail: str
+) -> None:
+    found = check_with_bucket(monkeypatch, thrive, Bucket(**files))["config"]
+
+    assert found["status"] == status
+    assert detail in found["detail"]
+
+
+def test_a_mapping_with_references_needs_the_read_scope(
+    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn
+) -> None:
+    thrive.faults.add(Fault(route="user", times=None, status=403))
+
+    found = check_with_bucket(monkeypatch, thrive, Bucket(mapping_json=MAPPING))
+
+    assert found["read-scope"]["status"] == "failed"
+
+
+def check_with_bucket(
+    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn, bucket: Bucket
+) -> dict[str, dict[str, str]]:
+    """Check a function whose configuration is in this bucket."""
+    build = bootstrap.build
+
+    def with_bucket(settings: Settings, **parts: Any) -> Any:
+        return build(settings, s3=lambda: bucket, **parts)
+
+    monkeypatch.setattr(bootstrap, "build", with_bucket)
+    with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), CONFIG_URI="s3://bucket/p/") as function:
+        function.sqs.on_call = fail_with(REFUSED)
+        checks = function.invoke({"completionSync": "check"})["checks"]
+    return {one["name"].removeprefix("function-"): one for one in checks}
+
+
+@pytest.mark.parametrize("event", [{"completionSync": "else"}, {"completionSync": True}, {"check": True}])
+def test_other_events_stay_unsupported(
+    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn, event: dict[str, Any]
+) -> None:
+    with functioning(monkeypatch, thrive.url) as function, pytest.raises(UnsupportedEventError):
+        function.invoke(event)
