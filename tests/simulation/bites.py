@@ -72,10 +72,10 @@ def reads(means: Callable[[Any, int], bool], how: Callable[[Any, int], Any]) -> 
 
     def breakage(package: Package) -> None:
         def make(original: Any) -> Any:
-            def interpret(self: Any, response: Any, grant: Any) -> Any:
+            def interpret(self: Any, response: Any, grant: Any, *, expects_list: bool) -> Any:
                 if self._scope == "api/write" and means(response, response.status):
                     return how(package, response.status)(grant)
-                return original(self, response, grant)
+                return original(self, response, grant, expects_list=expects_list)
 
             return interpret
 
@@ -89,9 +89,9 @@ def created(package: Any, _status: int) -> Any:
     return lambda grant: package.thrive.Answer(201, {}, grant)
 
 
-def refused(package: Any, status: int) -> Any:
+def refused(package: Any, _status: int) -> Any:
     """Return what reads an answer as a refusal of the completion."""
-    return lambda grant: package.thrive.Answer(status if 400 <= status < 500 and status != 409 else 422, {}, grant)
+    return lambda grant: package.thrive.Answer(422, {}, grant)
 
 
 def backoff(change: Callable[[Any, int, float | None], tuple[int, float | None]]) -> Breakage:
@@ -209,7 +209,7 @@ def _completed_now(original: Any) -> Any:
 
 
 def _any_trouble_halts(package: Package) -> None:
-    def learn(self: Any, error: Any) -> None:
+    def learn(self: Any, error: Any, _subject: Any) -> None:
         self._halted = package.errors.AccessError("unavailable", f"Thrive is unwell: {type(error).__name__}")
 
     package.replace("sync._Access.failed", lambda _: learn)
@@ -217,8 +217,8 @@ def _any_trouble_halts(package: Package) -> None:
 
 def _forbidden_halts(package: Package) -> None:
     def make(original: Any) -> Any:
-        def learn(self: Any, error: Any) -> None:
-            original(self, error)
+        def learn(self: Any, error: Any, subject: Any) -> None:
+            original(self, error, subject)
             if error.status == 403:
                 self._halted = package.errors.AccessError(error.reason, "one was forbidden", status=403)
 
@@ -275,8 +275,8 @@ def _forgets_before_reading(original: Any) -> Any:
 
 
 def _logs_bodies(original: Any) -> Any:
-    def log(self: Any, message: Any, result: Any) -> None:
-        original(self, message, result)
+    def log(self: Any, message: Any, result: Any, age: float = 0.0) -> None:
+        original(self, message, result, age)
         self.notice(message.body)
 
     return log
@@ -372,31 +372,6 @@ def _returns_too_soon(package: Package) -> None:
     package.replace("pressure.Pressure.admit", make)
 
 
-def _cut_short_is_a_failure(package: Package) -> None:
-    def make(original: Any) -> Any:
-        def record(*given: Any) -> Any:
-            try:
-                return original(*given)
-            except package.errors.OutOfTimeError as error:
-                raise package.errors.TemporaryError("unavailable", "no answer in time") from error
-
-        return record
-
-    package.replace("thrive.ThriveClient.record", make)
-
-
-def _tokens_stop_everything(package: Package) -> None:
-    def make(original: Any) -> Any:
-        def get(self: Any, *given: Any) -> Any:
-            if self._pressure.is_out and not self._pressure.is_probe_due("token"):
-                raise package.errors.AccessError("unavailable", "no token: the token endpoint has not been answering")
-            return original(self, *given)
-
-        return get
-
-    package.replace("tokens.TokenCache.get", make)
-
-
 def _renewal_must_work(package: Package) -> None:
     def renew(self: Any, _token: Any, credentials: Any, deadline: Any) -> Any:
         with self._lock:
@@ -458,7 +433,7 @@ BITES = (
     bite(
         "one learner's completions count as the same",
         50,
-        SETTLED,
+        SETTLED + "|in an outage",
         put("completion.Completion.__hash__", lambda self: hash(self.user_id)),
         put("completion.Completion.__eq__", lambda self, other: self.user_id == other.user_id),
     ),
@@ -514,23 +489,22 @@ BITES = (
     bite(
         "a remembered failure outlives a step of the clock",
         1000,
-        "by a memory",
+        "by a memory|though a probe was due",
         wrap("clock.is_within", lambda original: lambda seconds, since, now: max(now.wall - since.wall, now.monotonic - since.monotonic) < seconds),
     ),
     bite("the secret is not read again when it is refused", 100, "not read again", put("credentials.CredentialsCache.reread", lambda self, _: self._current)),
     bite("the secret is read for every message", 25, "without need", put("credentials.CredentialsCache.get", _always_reads)),
     bite("without Secrets Manager nothing works", 150, "though a secret was at hand", wrap("credentials.CredentialsCache._read", _forgets_before_reading)),
-    bite("a failed renewal drops a valid token", 500, "though one was at hand", _renewal_must_work),
-    bite("a renewal is tried with every message", 500, "renewed again within 30 s", put("tokens.RENEWAL_RETRY_SECONDS", 0.0)),
-    bite("a token outage stops messages although a valid token is held", 1000, "though one was at hand", _tokens_stop_everything),
+    bite("a failed renewal drops a valid token", 500, "though one was at hand|while a good one was held", _renewal_must_work),
+    bite("a renewal is tried with every message", 500, "renewed again within 30 s|at once", put("tokens.RENEWAL_RETRY_SECONDS", 0.0)),
     # ---- pauses
     bite("a pause is ignored", 200, "into a pause", put("pressure.Throttle.paused_for", lambda *_: 0.0)),
-    bite("a pause outlives a step of the clock", 1000, "by a pause that is over", put("pressure.Throttle.paused_for", _by_the_wall_clock_alone)),
-    bite("a pause does not end while the environment is frozen", 300, "by a pause that is over", wrap("pressure.Throttle.throttled", _slots_in_the_future)),
+    bite("a pause outlives a step of the clock", 1000, "by a pause that is over|put off by", put("pressure.Throttle.paused_for", _by_the_wall_clock_alone)),
+    bite("a pause does not end while the environment is frozen", 300, "by a pause that is over|by a memory", wrap("pressure.Throttle.throttled", _slots_in_the_future)),
     bite("the 429s of one burst are counted one by one", 300, "before the last pause began", wrap("pressure.Throttle.throttled", _one_by_one)),
     bite("messages return before the pause ends", 500, "put off by", _returns_too_soon),
     bite("there is no pace", 300, "of the rate that Thrive accepts|were refused", put("pressure.Throttle.take_slot", lambda *_: 0.0)),
-    bite("the pace never rises", 300, "of the rate that Thrive accepts", put("pressure.FASTER", 0.0)),
+    bite("the pace never rises", 600, "of the rate that Thrive accepts", put("pressure.FASTER", 0.0)),
     # ---- outages and probes
     bite("an outage begins with single attempts", 100, "an outage that is none", _fails_at_once),
     bite("an outage begins with one message that fails three times", 300, "an outage that is none", wrap("pressure.Outage.failed", _counts_attempts)),
@@ -541,9 +515,8 @@ BITES = (
     bite("a probe is repeated", 100, "in an outage", edit("retry.RetryPolicy.call", assigned("is_last", "attempts == 3"))),
     bite("outages are probed too often", 300, "of an outage|in an outage", put("pressure.LONGEST_PROBE_SECONDS", 0.0)),
     bite("outages are probed too seldom", 100, "though a probe was due", put("pressure.LONGEST_PROBE_SECONDS", 3600.0)),
-    bite("a probe is always the same message", 500, "in an outage of sick messages", put("pressure.Outage.has_failed", lambda self, subject: subject not in self._tried)),
-    bite("there is no second probe", 500, "in an outage of sick messages", wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone)),
-    bite("an attempt that our own deadline cut short counts as a failure", 1000, "an outage that is none", _cut_short_is_a_failure),
+    bite("a probe is a message that has failed before", 500, "had failed before", put("pressure.Outage.has_failed", lambda self, subject: subject not in self._tried)),
+    bite("there is no second probe", 500, "a second probe was due", wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone)),
     # ---- what anybody may read
     bite("the log holds bodies", 25, "an output holds", wrap("observability.Telemetry.message", _logs_bodies)),
     bite("the log holds a library's words", 100, "an output holds", put("transport._describe", str)),

@@ -16,7 +16,7 @@ from .scenario import REQUEST_TIMEOUT
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from .lambdas import Environment
+    from .lambdas import Environment, Invocation
     from .thrive import Answer, Call
     from .world import World
 
@@ -78,6 +78,8 @@ class Calls:
         self._maybe_out_until = float("-inf")
         self.out_since: float | None = None
         self._calls_in_outage = 0
+        # What a failed probe was about, until a second one has been sent.
+        self._first_of_a_pair: Hashable = None
         self.last_ended: float | None = None
         self._wall_at_end = 0.0
         # Retry-After in seconds: from when, until when. All 429s: the wall clock then, and the longest pause that follows.
@@ -110,11 +112,11 @@ class Calls:
         if self._calls_in_outage > self._most + _MOST_IN_A_ROUND * probes_by(now - since):
             self._bad(f"{self._calls_in_outage} calls ({self._kind}) in the first {now - since:.0f} s of an outage")
         if self._kind == "completions" and invocation.started > since + SLACK:
-            invocation.probes.append(call.about)
-            if len(invocation.probes) > _MOST_PROBES or len(set(invocation.probes)) < len(invocation.probes):
+            invocation.probes.append((call.subject, self._has_failed_before(call.subject)))
+            if len(invocation.probes) > _MOST_PROBES or len(dict(invocation.probes)) < len(invocation.probes):
                 self._bad("one invocation in an outage sent more than one request for each of two messages")
 
-    def ended(self, call: Call, answer: Answer | None, subject: Hashable) -> str:
+    def ended(self, call: Call, answer: Answer | None) -> str:
         """See a request end; return what that means."""
         now = self._world.kernel.now
         self._in_flight -= 1
@@ -126,11 +128,11 @@ class Calls:
             assert answer is not None
             self._was_throttled(call, answer)
         elif what == "failed":
-            self._has_failed(call, subject)
+            self._has_failed(call)
         elif what == "other":
             # Neither an answer of Thrive's nor a failure of the outage kind.
             self._surely_failed.clear()
-            self.out_since = None
+            self.out_since = self._first_of_a_pair = None
         return what
 
     def _answered(self, now: float) -> None:
@@ -139,7 +141,7 @@ class Calls:
             self._maybe_out_until = now
         self._failed.clear()
         self._surely_failed.clear()
-        self.out_since, self._calls_in_outage = None, 0
+        self.out_since, self._calls_in_outage, self._first_of_a_pair = None, 0, None
 
     def _was_throttled(self, call: Call, answer: Answer) -> None:
         now, text = self._world.kernel.now, answer.retry_after
@@ -154,8 +156,11 @@ class Calls:
         self._pauses.append((self._environment.process.wall(), longest))
         self._throttled.append(call.began)
 
-    def _has_failed(self, call: Call, subject: Hashable) -> None:
-        now = self._world.kernel.now
+    def _has_failed(self, call: Call) -> None:
+        now, subject = self._world.kernel.now, call.subject
+        if self.out_since is not None and call.began > self.out_since + SLACK:
+            is_second = self._first_of_a_pair not in {None, subject}
+            self._first_of_a_pair = None if is_second else subject
         previous = self._attempts.get(subject)
         self._attempts[subject] = call
         if self._kind == "tokens":
@@ -211,6 +216,20 @@ class Calls:
         age = self._environment.process.wall() - self._wall_at_end - (self._world.kernel.now - started)
         # After a small step back it may still lie after the moment that the interval counts from.
         return age < -REQUEST_TIMEOUT or age > LONGEST_PROBE + SLACK
+
+    def missing_probe(self, invocation: Invocation, subject: Hashable) -> str | None:
+        """Return what is wrong with the probes of an invocation that held back a message with this subject."""
+        if self.out_since is None or invocation.started < self.out_since + SLACK:
+            return None
+        if self._first_of_a_pair not in {None, subject}:
+            return "a second probe was due"
+        if invocation.probes and all(failed for _, failed in invocation.probes) and not self._has_failed_before(subject):
+            return "it was not the probe, though all that were had failed before"
+        return None
+
+    def _has_failed_before(self, subject: Hashable) -> bool:
+        last = self._attempts.get(subject)
+        return last is not None and last.ended is not None and last.ended > self.last_answer - SLACK
 
     def _bad(self, what: str) -> None:
         self._world.violate(what)

@@ -23,6 +23,8 @@ from .scenario import BACKOFF_BASE, BACKOFF_CAP, FUNCTION_TIMEOUT, REQUEST_TIMEO
 from .thrive import Pool, SecretsClient
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from .queues import Stored
     from .scenario import Sent
     from .world import World
@@ -50,7 +52,8 @@ class Invocation:
     postponed: set[str] = field(default_factory=set)
     rate_limited: set[str] = field(default_factory=set)
     throttles: int = 0
-    probes: list[str] = field(default_factory=list)
+    # The subjects of probes, and whether they had failed before.
+    probes: list[tuple[Hashable, bool]] = field(default_factory=list)
     # Whether it read the secret or requested a token, so that a request may leave long after it was admitted.
     waited_for_access: bool = False
     without_thread: bool = False

@@ -27,7 +27,7 @@ from .kernel import EPOCH
 from .scenario import E_MAIL, MARKER, TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     import urllib3
 
@@ -90,6 +90,8 @@ class Call:
     headers: Mapping[str, str]
     began: float
     timeout: float
+    # What the function's memory of failures is kept by: on a FIFO queue the group.
+    subject: Hashable = None
     ended: float | None = None
     is_record: bool = field(init=False)
 

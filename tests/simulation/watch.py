@@ -105,7 +105,11 @@ class Watch:
         memory.asked_at = self._world.kernel.now
         if call.invocation is not None and not call.is_record:
             call.invocation.waited_for_access = True
+        call.subject = self._subject_of(self._by_key[call.about][0]) if call.about in self._by_key else call.about
         self._calls_of(call).began(call)
+
+    def _subject_of(self, sent: Sent) -> Hashable:
+        return sent.group if self._world.source.fifo else sent.key
 
     def arrived(self, call: Call) -> None:
         """See a request arrive."""
@@ -184,10 +188,7 @@ class Watch:
 
     def ended(self, call: Call, answer: Answer | None) -> None:
         """See a caller stop waiting, with or without an answer."""
-        subject: Hashable = call.about
-        if self._world.source.fifo and call.is_record and call.about in self._by_key:
-            subject = self._by_key[call.about][0].group
-        what = self._calls_of(call).ended(call, answer, subject)
+        what = self._calls_of(call).ended(call, answer)
         if answer is None:
             return
         if what == "throttled" and call.invocation is not None:
@@ -405,7 +406,7 @@ class Watch:
         memory = environment.memory
         # A read that failed is not repeated within a second.
         is_read = memory.reads_in_invocation > 0 or invocation.started - memory.secret_asked_at < 1.0
-        if memory.unread_refusal and not is_read and self._in_time(environment, invocation):
+        if memory.unread_refusal and not is_read and not environment.odd_times and self._in_time(environment, invocation):
             self._bad("a secret was refused, and not read again")
         for message, receipt in invocation.messages:
             lines = invocation.lines[message.id]
@@ -465,6 +466,9 @@ class Watch:
         has_probed = any(line["attempts"] for lines in invocation.lines.values() for line in lines)
         if not has_probed and calls.is_probe_due(invocation.started):
             self._bad(f"{sent.name} was held back, though a probe was due")
+        if not environment.odd_times and not environment.left_threads:
+            if (wrong := calls.missing_probe(invocation, self._subject_of(sent))) is not None:
+                self._bad(f"{sent.name} was held back: {wrong}")
         scenario = world.scenario
         if scenario.kind == "outage" and scenario.spells:
             hanging = 2 * REQUEST_TIMEOUT if scenario.spells[0].kind == "black_hole" else 0.0
