@@ -109,9 +109,11 @@ def targets(numbers: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
         found.append((f"minutes until all is recorded, 24 h, {rate} a second", 20.0, row["drain"] / MINUTE, "{:.0f}"))
     curve = {(row["policy"], row["outage"], row["rate"]): row for row in numbers["curve"]}
     ratios = {key: row["drain"] / curve["before", *key[1:]]["drain"] for key, row in curve.items() if key[0] == "ours"}
-    worst = max(ratios, key=lambda key: ratios[key])
-    what = f"time until all is recorded, against before, worst row ({_time(worst[1])}, {worst[2]:g} a second)"
-    found.append((what, 1.1, ratios[worst], "{:.2f} times"))
+    # The worst row, and each other one that misses the target.
+    for key in sorted(ratios, key=lambda key: ratios[key], reverse=True):
+        if ratios[key] > 1.1 or ratios[key] == max(ratios.values()):
+            what = f"time until all is recorded, against before: {_time(key[1])}, {key[2]:g} a second"
+            found.append((what, 1.1, ratios[key], "{:.2f} times"))
     for limit in (20.0, 50.0):
         row = rows["as it is", 10.0, limit]
         least = row["messages"] / (limit - row["rate"])

@@ -135,7 +135,14 @@ class Model:
     """The simulation of one outage."""
 
     def __init__(
-        self, policy: Policy, outage: float, rate: float, *, limit: float | None = None, seed: int = 0
+        self,
+        policy: Policy,
+        outage: float,
+        rate: float,
+        *,
+        limit: float | None = None,
+        environments: int = ENVIRONMENTS,
+        seed: int = 0,
     ) -> None:
         """:param limit: the calls per second that Thrive accepts once it is up again; None: no limit."""
         self._policy = policy
@@ -153,7 +160,7 @@ class Model:
         self._last_receive = 0.0
         self._in_flight = 0
         self._subjects = itertools.count()
-        self._environments = [Outage(SUBJECTS_OF_AN_OUTAGE) for _ in range(ENVIRONMENTS if policy.has_rules else 0)]
+        self._environments = [Outage(SUBJECTS_OF_AN_OUTAGE) for _ in range(environments)]
         self._allowance, self._allowed_at = 0.0, outage
         used, self._refused = (1.0, 0.0)
         if limit is not None and policy.has_rules:
@@ -233,13 +240,13 @@ class Model:
         """
         count = self._weight / batch
         chosen = self._rng.choice(self._environments)
-        if count < ENVIRONMENTS:
+        if count < len(self._environments):
             others = self._rng.sample(self._environments, max(1, round(count)) - 1)
             for environment in (chosen, *others):
                 self._invoke(environment, self._now, batch)
             return chosen
         # Between two probes that are due, an invocation changes nothing: one a second is enough of them.
-        step = max(1.0, (self._now - since) * ENVIRONMENTS / count)
+        step = max(1.0, (self._now - since) * len(self._environments) / count)
         for environment in self._environments:
             at = self._now
             while at > since:

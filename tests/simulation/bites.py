@@ -133,7 +133,8 @@ def assigned(name: str, value: str) -> Callable[[ast.FunctionDef], int]:
         targets = [
             node
             for node in ast.walk(function)
-            if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(one, ast.Name) and one.id == name for one in node.targets)
         ]
         for node in targets:
             node.value = ast.parse(value, mode="eval").body
@@ -288,7 +289,9 @@ def _renames_reasons(original: Any) -> Any:
 
 def _fails_at_once(package: Package) -> None:
     def make(original: Any) -> Any:
-        def call(self: Any, operation: Any, deadline: Any, pressure: Any, subject: Any, *, probing: bool = False) -> Any:
+        def call(
+            self: Any, operation: Any, deadline: Any, pressure: Any, subject: Any, *, probing: bool = False
+        ) -> Any:
             def single() -> Any:
                 try:
                     return operation()
@@ -389,16 +392,35 @@ BITES = (
     bite("deferred messages are acknowledged", 25, "acknowledged, but the log says|" + SETTLED, settles("deferred")),
     bite("rejected messages are acknowledged without a dead letter", 100, SETTLED, settles("rejected")),
     bite(
-        "a failed call to the dead-letter queue is ignored", 150, SETTLED, wrap("queues.Queues._send", _sends_nothing_and_says_so)
+        "a failed call to the dead-letter queue is ignored",
+        150,
+        SETTLED,
+        wrap("queues.Queues._send", _sends_nothing_and_says_so),
     ),
-    bite("failed entries of a batch call are ignored", 300, SETTLED, wrap("queues.Queues._send", _ignores_failed_entries)),
-    bite("nothing is reported after an exception", 100, SETTLED, edit("handler._handle_batch", in_except("unsettled = []"))),
-    bite("an exception is raised to Lambda", 100, "not a partial batch response", edit("handler._handle_batch", in_except("raise"))),
+    bite(
+        "failed entries of a batch call are ignored", 300, SETTLED, wrap("queues.Queues._send", _ignores_failed_entries)
+    ),
+    bite(
+        "nothing is reported after an exception",
+        100,
+        SETTLED,
+        edit("handler._handle_batch", in_except("unsettled = []")),
+    ),
+    bite(
+        "an exception is raised to Lambda",
+        100,
+        "not a partial batch response",
+        edit("handler._handle_batch", in_except("raise")),
+    ),
     bite(
         "the answer names ids that were not received",
         25,
         "the answer names",
-        answers(lambda a: {"batchItemFailures": [{"itemIdentifier": one["itemIdentifier"] + "x"} for one in a["batchItemFailures"]]}),
+        answers(
+            lambda a: {
+                "batchItemFailures": [{"itemIdentifier": one["itemIdentifier"] + "x"} for one in a["batchItemFailures"]]
+            }
+        ),
     ),
     bite("the answer is null", 25, "not a partial batch response", answers(lambda _: None)),
     bite(
@@ -408,7 +430,12 @@ BITES = (
         wrap("handler._is_settled", lambda original: lambda m, r, dead: original(m, r, dead) and False),
     ),
     bite("a direct event that is nowhere is answered", 300, SETTLED, wrap("handler._handle_event", _never_raises)),
-    bite("a failed call to the retry queue is ignored", 300, SETTLED, wrap("queues.Queues.requeue", lambda original: lambda *given: original(*given) or True)),
+    bite(
+        "a failed call to the retry queue is ignored",
+        300,
+        SETTLED,
+        wrap("queues.Queues.requeue", lambda original: lambda *given: original(*given) or True),
+    ),
     bite("a batch call has more than ten entries", 200, "with 1[1-9] entries", put("queues.MAX_ENTRIES", 19)),
     bite("a dead letter's body is changed", 25, "another body", wrap("queues.Queues._send", _changes_bodies)),
     # ---- what Thrive's answers mean
@@ -420,7 +447,12 @@ BITES = (
     bite("403 counts as a refusal", 500, REFUSED, reads(lambda _, status: status == 403, refused)),
     bite("429 counts as a refusal", 100, REFUSED, reads(lambda _, status: status == 429, refused)),
     bite("408 and 425 count as refusals", 150, REFUSED, put("thrive._UNAVAILABLE_4XX", frozenset())),
-    bite("an unreadable body counts as a refusal", 150, REFUSED, reads(lambda response, _: response.body is None, refused)),
+    bite(
+        "an unreadable body counts as a refusal",
+        150,
+        REFUSED,
+        reads(lambda response, _: response.body is None, refused),
+    ),
     bite(
         "a body that is not JSON settles a message",
         150,
@@ -429,7 +461,12 @@ BITES = (
     ),
     bite("a gateway's 404 is Thrive's", 300, REFUSED, put("thrive._GATEWAYS_4XX", frozenset())),
     # ---- what is sent, and how often
-    bite("completedAt comes from the clock", 25, "what nobody sent", wrap("completion.Completion.to_json", _completed_now)),
+    bite(
+        "completedAt comes from the clock",
+        25,
+        "what nobody sent",
+        wrap("completion.Completion.to_json", _completed_now),
+    ),
     bite(
         "one learner's completions count as the same",
         50,
@@ -440,8 +477,18 @@ BITES = (
     bite("attempts without end", 100, "calls for one completion", put("retry.MAX_ATTEMPTS", 10**9)),
     bite("one message's trouble stops its batch", 100, "deferred without a call", _any_trouble_halts),
     bite("one forbidden message stops its batch", 500, "deferred without a call", _forbidden_halts),
-    bite("the groups of a FIFO queue are not kept in order", 100, "of its group was decided", wrap("sync._lanes", _without_groups)),
-    bite("a deferred message does not hold its group", 200, "of its group was decided", wrap("sync._lanes", _without_holding)),
+    bite(
+        "the groups of a FIFO queue are not kept in order",
+        100,
+        "of its group was decided",
+        wrap("sync._lanes", _without_groups),
+    ),
+    bite(
+        "a deferred message does not hold its group",
+        200,
+        "of its group was decided",
+        wrap("sync._lanes", _without_holding),
+    ),
     bite("the function's deadline is forgotten", 2000, "ran into the hard stop", _forgets_the_deadline),
     bite(
         "what was not begun goes on in a later invocation",
@@ -449,7 +496,12 @@ BITES = (
         "calls for one completion|is to come again|by a memory|at once",
         edit("sync.CompletionSync.run", without_finally),
     ),
-    bite("connections are kept however long they were idle", 25, "a connection that was idle", put("connections.MAX_IDLE_SECONDS", 1e9)),
+    bite(
+        "connections are kept however long they were idle",
+        25,
+        "a connection that was idle",
+        put("connections.MAX_IDLE_SECONDS", 1e9),
+    ),
     # ---- backoff
     bite("no backoff is set", 50, "without being put off", put("queues.Queues.postpone", lambda *_: [])),
     bite("the backoff is 0", 25, "put off by", put("retry.Backoff.seconds", lambda *_: 0)),
@@ -458,7 +510,12 @@ BITES = (
     bite("Retry-After is not heeded", 300, "put off by", backoff(lambda self, count, _: (count, None))),
     bite("Retry-After has no limit", 300, "put off by", put("retry.MAX_RETRY_AFTER_SECONDS", 43_200.0)),
     # ---- tokens and secrets
-    bite("a 401 drops whatever token there is", 750, "while a good one was held", put("tokens.TokenCache.invalidate", _forgets_the_token)),
+    bite(
+        "a 401 drops whatever token there is",
+        750,
+        "while a good one was held",
+        put("tokens.TokenCache.invalidate", _forgets_the_token),
+    ),
     bite(
         "a thread goes on with credentials that another one has replaced",
         3000,
@@ -484,42 +541,139 @@ BITES = (
         put("tokens.AccessToken.is_due", lambda *_: False),
         put("tokens.AccessToken.has_expired", lambda *_: False),
     ),
-    bite("expires_in true counts as one second", 300, "while a good one was held", wrap("tokens._lifetime", _true_is_a_second)),
+    bite(
+        "expires_in true counts as one second",
+        300,
+        "while a good one was held",
+        wrap("tokens._lifetime", _true_is_a_second),
+    ),
     bite("a refusal is not remembered", 100, "tried again within a minute", put("tokens.REFUSAL_SECONDS", 0.0)),
     bite(
         "a remembered failure outlives a step of the clock",
         1000,
         "by a memory|though a probe was due",
-        wrap("clock.is_within", lambda original: lambda seconds, since, now: max(now.wall - since.wall, now.monotonic - since.monotonic) < seconds),
+        wrap(
+            "clock.is_within",
+            lambda original: (
+                lambda seconds, since, now: max(now.wall - since.wall, now.monotonic - since.monotonic) < seconds
+            ),
+        ),
     ),
-    bite("the secret is not read again when it is refused", 100, "not read again", put("credentials.CredentialsCache.reread", lambda self, _: self._current)),
-    bite("the secret is read for every message", 25, "without need", put("credentials.CredentialsCache.get", _always_reads)),
-    bite("without Secrets Manager nothing works", 150, "though a secret was at hand", wrap("credentials.CredentialsCache._read", _forgets_before_reading)),
-    bite("a failed renewal drops a valid token", 500, "though one was at hand|while a good one was held", _renewal_must_work),
-    bite("a renewal is tried with every message", 500, "renewed again within 30 s|at once", put("tokens.RENEWAL_RETRY_SECONDS", 0.0)),
+    bite(
+        "the secret is not read again when it is refused",
+        100,
+        "not read again",
+        put("credentials.CredentialsCache.reread", lambda self, _: self._current),
+    ),
+    bite(
+        "the secret is read for every message",
+        25,
+        "without need",
+        put("credentials.CredentialsCache.get", _always_reads),
+    ),
+    bite(
+        "without Secrets Manager nothing works",
+        150,
+        "though a secret was at hand",
+        wrap("credentials.CredentialsCache._read", _forgets_before_reading),
+    ),
+    bite(
+        "a failed renewal drops a valid token",
+        500,
+        "though one was at hand|while a good one was held",
+        _renewal_must_work,
+    ),
+    bite(
+        "a renewal is tried with every message",
+        500,
+        "renewed again within 30 s|at once",
+        put("tokens.RENEWAL_RETRY_SECONDS", 0.0),
+    ),
     # ---- pauses
     bite("a pause is ignored", 200, "into a pause", put("pressure.Throttle.paused_for", lambda *_: 0.0)),
-    bite("a pause outlives a step of the clock", 1000, "by a pause that is over|put off by", put("pressure.Throttle.paused_for", _by_the_wall_clock_alone)),
-    bite("a pause does not end while the environment is frozen", 300, "by a pause that is over|by a memory", wrap("pressure.Throttle.throttled", _slots_in_the_future)),
-    bite("the 429s of one burst are counted one by one", 300, "before the last pause began", wrap("pressure.Throttle.throttled", _one_by_one)),
+    bite(
+        "a pause outlives a step of the clock",
+        1000,
+        "by a pause that is over|put off by",
+        put("pressure.Throttle.paused_for", _by_the_wall_clock_alone),
+    ),
+    bite(
+        "a pause does not end while the environment is frozen",
+        300,
+        "by a pause that is over|by a memory",
+        wrap("pressure.Throttle.throttled", _slots_in_the_future),
+    ),
+    bite(
+        "the 429s of one burst are counted one by one",
+        300,
+        "before the last pause began",
+        wrap("pressure.Throttle.throttled", _one_by_one),
+    ),
     bite("messages return before the pause ends", 500, "put off by", _returns_too_soon),
-    bite("there is no pace", 300, "of the rate that Thrive accepts|were refused", put("pressure.Throttle.take_slot", lambda *_: 0.0)),
+    bite(
+        "there is no pace",
+        300,
+        "of the rate that Thrive accepts|were refused",
+        put("pressure.Throttle.take_slot", lambda *_: 0.0),
+    ),
     bite("the pace never rises", 600, "of the rate that Thrive accepts", put("pressure.FASTER", 0.0)),
     # ---- outages and probes
     bite("an outage begins with single attempts", 100, "an outage that is none", _fails_at_once),
-    bite("an outage begins with one message that fails three times", 300, "an outage that is none", wrap("pressure.Outage.failed", _counts_attempts)),
-    bite("an outage begins although Thrive answers", 300, "an outage that is none", wrap("pressure.Outage.answered", _only_ends_outages)),
+    bite(
+        "an outage begins with one message that fails three times",
+        300,
+        "an outage that is none",
+        wrap("pressure.Outage.failed", _counts_attempts),
+    ),
+    bite(
+        "an outage begins although Thrive answers",
+        300,
+        "an outage that is none",
+        wrap("pressure.Outage.answered", _only_ends_outages),
+    ),
     bite("an outage never ends", 100, "an outage that is none", wrap("pressure.Outage.answered", _never_ends)),
-    bite("an outage ends without an answer", 300, "of an outage|in an outage", wrap("pressure.Outage.probe_failed", _ends_by_itself)),
-    bite("an outage holds nothing back", 100, "of an outage|in an outage", put("pressure.Pressure._raise_if_out", _holds_nothing_back)),
-    bite("a probe is repeated", 100, "in an outage", edit("retry.RetryPolicy.call", assigned("is_last", "attempts == 3"))),
+    bite(
+        "an outage ends without an answer",
+        300,
+        "of an outage|in an outage",
+        wrap("pressure.Outage.probe_failed", _ends_by_itself),
+    ),
+    bite(
+        "an outage holds nothing back",
+        100,
+        "of an outage|in an outage",
+        put("pressure.Pressure._raise_if_out", _holds_nothing_back),
+    ),
+    bite(
+        "a probe is repeated", 100, "in an outage", edit("retry.RetryPolicy.call", assigned("is_last", "attempts == 3"))
+    ),
     bite("outages are probed too often", 300, "of an outage|in an outage", put("pressure.LONGEST_PROBE_SECONDS", 0.0)),
     bite("outages are probed too seldom", 100, "though a probe was due", put("pressure.LONGEST_PROBE_SECONDS", 3600.0)),
-    bite("a probe is a message that has failed before", 500, "had failed before", put("pressure.Outage.has_failed", lambda self, subject: subject not in self._tried)),
-    bite("there is no second probe", 500, "a second probe was due", wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone)),
+    bite(
+        "a probe is a message that has failed before",
+        500,
+        "had failed before",
+        put("pressure.Outage.has_failed", lambda self, subject: subject not in self._tried),
+    ),
+    bite(
+        "there is no second probe",
+        500,
+        "a second probe was due",
+        wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone),
+    ),
     # ---- what anybody may read
     bite("the log holds bodies", 25, "an output holds", wrap("observability.Telemetry.message", _logs_bodies)),
     bite("the log holds a library's words", 100, "an output holds", put("transport._describe", str)),
-    bite("dead letters hold whatever Thrive says", 50, "an output holds", put("redaction.Redactor.one_line", lambda self, value, *_: str(value))),
-    bite("dead letters name another reason", 50, "was dead-lettered for refused", wrap("queues._attributes", _renames_reasons)),
+    bite(
+        "dead letters hold whatever Thrive says",
+        50,
+        "an output holds",
+        put("redaction.Redactor.one_line", lambda self, value, *_: str(value)),
+    ),
+    bite(
+        "dead letters name another reason",
+        50,
+        "was dead-lettered for refused",
+        wrap("queues._attributes", _renames_reasons),
+    ),
 )

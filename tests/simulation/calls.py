@@ -82,8 +82,9 @@ class Calls:
         self._first_of_a_pair: Hashable = None
         self.last_ended: float | None = None
         self._wall_at_end = 0.0
-        # Retry-After in seconds: from when, until when. All 429s: the wall clock then, and the longest pause that follows.
+        # Retry-After in seconds: from when, until when.
         self._forbidden = (0.0, 0.0)
+        # All 429s: the wall clock then, and the longest pause that follows.
         self._pauses: deque[tuple[float, float]] = deque(maxlen=50)
         self._throttled: list[float] = []
         self._announced = float("-inf")
@@ -137,8 +138,7 @@ class Calls:
 
     def _answered(self, now: float) -> None:
         self._answers.append(now)
-        if self._maybe_out_until > now:
-            self._maybe_out_until = now
+        self._maybe_out_until = min(self._maybe_out_until, now)
         self._failed.clear()
         self._surely_failed.clear()
         self.out_since, self._calls_in_outage, self._first_of_a_pair = None, 0, None
@@ -223,7 +223,11 @@ class Calls:
             return None
         if self._first_of_a_pair not in {None, subject}:
             return "a second probe was due"
-        if invocation.probes and all(failed for _, failed in invocation.probes) and not self._has_failed_before(subject):
+        if (
+            invocation.probes
+            and all(failed for _, failed in invocation.probes)
+            and not self._has_failed_before(subject)
+        ):
             return "it was not the probe, though all that were had failed before"
         return None
 

@@ -38,12 +38,15 @@ def _kernel() -> sim.Kernel:
 
 _REPLACED: dict[str, Any] = {
     "time": SimpleNamespace(
-        time=lambda: _kernel().process.wall(),
-        monotonic=lambda: _kernel().process.monotonic(),
+        time=lambda: _kernel().process.wall(),  # noqa: PLW0108 - of the run that is on then
+        monotonic=lambda: _kernel().process.monotonic(),  # noqa: PLW0108 - likewise
         # As on a real machine, no sleep is so short that the clock stands still.
         sleep=lambda seconds: _kernel().sleep(max(seconds, 1e-4)),
     ),
-    "random": SimpleNamespace(uniform=lambda low, high: sim.kernel().rng.uniform(low, high), seed=lambda: None),
+    "random": SimpleNamespace(
+        uniform=lambda low, high: sim.kernel().rng.uniform(low, high),  # noqa: PLW0108 - likewise
+        seed=lambda: None,
+    ),
     # The real `local` and `Thread` are there for modules that the simulated pool replaces.
     "threading": SimpleNamespace(
         Lock=sim.Lock, RLock=sim.RLock, Semaphore=sim.Semaphore, local=threading.local, Thread=threading.Thread
@@ -147,7 +150,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = vars(builtins) | {"__import__": _import}
-        exec(_code(module.__name__.partition(".")[2] or "__init__"), module.__dict__)  # this is what loading a module is
+        exec(
+            _code(module.__name__.partition(".")[2] or "__init__"), module.__dict__
+        )  # this is what loading a module is
 
 
 def _import(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -108,7 +108,7 @@ class Queue:
             visible = [message for message in self.stored if message.visible_at <= now]
             self._world.rng.shuffle(visible)
             return visible
-        # None of a group of which one is in flight. `stored` is in the order of sending, and only its head is looked at.
+        # None of a group of which one is in flight. `stored` is in order of sending, and only its head is looked at.
         held = {message.group for message in self.stored if message.visible_at > now}
         head = self.stored[: None if self._limit == float("inf") else int(self._limit)]
         return [message for message in head if message.group not in held]

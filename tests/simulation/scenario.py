@@ -1,7 +1,7 @@
 """What one seed means: the messages, the deployment, everything that goes wrong, and when.
 
-There are four kinds of scenario. In ``chaos``, most of them, anything may go wrong at once. The others are quiet but for
-one thing, so that more can be said about them: ``sick`` (Thrive always fails for some learners), ``outage`` (all of
+There are four kinds of scenario. In ``chaos``, most of them, anything may go wrong at once. The others are quiet but
+for one thing, so that more can be said about them: ``sick`` (Thrive always fails for some learners), ``outage`` (all of
 Thrive is down for a while) and ``rate`` (Thrive limits the rate of requests).
 
 Every trouble ends: from ``Scenario.healed`` on the world behaves, and what is left must be settled.
@@ -235,7 +235,7 @@ def _chaos(rng: random.Random, seed: int) -> Scenario:
 
 
 def _sick(rng: random.Random, seed: int) -> Scenario:
-    """Draw healthy messages among some that Thrive always fails for. On a FIFO queue each sick one has its own group."""
+    """Draw healthy messages among some that Thrive always fails for; on a FIFO queue each of these is a group."""
     fifo = rng.random() < 0.5
     in_flight = rng.choice((1, 2, REQUESTS_IN_FLIGHT))
     number = rng.randint(1, 6)
@@ -316,7 +316,7 @@ def _steady(times: list[tuple[float, str]], rng: random.Random, *, fifo: bool) -
 
 
 def half_failing(seed: int) -> Scenario:
-    """Draw the ``sick`` scenario's messages and deployment, with a Thrive that answers half of all requests with 500."""
+    """Draw a ``sick`` scenario's messages and deployment, with a Thrive that answers half of all requests with 500."""
     drawn = _sick(random.Random(seed), seed)
     return replace(drawn, kind="half", sick={}, noise={"500": 0.5}, latency=0.15)
 

@@ -406,7 +406,12 @@ class Watch:
         memory = environment.memory
         # A read that failed is not repeated within a second.
         is_read = memory.reads_in_invocation > 0 or invocation.started - memory.secret_asked_at < 1.0
-        if memory.unread_refusal and not is_read and not environment.odd_times and self._in_time(environment, invocation):
+        if (
+            memory.unread_refusal
+            and not is_read
+            and not environment.odd_times
+            and self._in_time(environment, invocation)
+        ):
             self._bad("a secret was refused, and not read again")
         for message, receipt in invocation.messages:
             lines = invocation.lines[message.id]
@@ -466,9 +471,9 @@ class Watch:
         has_probed = any(line["attempts"] for lines in invocation.lines.values() for line in lines)
         if not has_probed and calls.is_probe_due(invocation.started):
             self._bad(f"{sent.name} was held back, though a probe was due")
-        if not environment.odd_times and not environment.left_threads:
-            if (wrong := calls.missing_probe(invocation, self._subject_of(sent))) is not None:
-                self._bad(f"{sent.name} was held back: {wrong}")
+        wrong = calls.missing_probe(invocation, self._subject_of(sent))
+        if wrong is not None and not environment.odd_times and not environment.left_threads:
+            self._bad(f"{sent.name} was held back: {wrong}")
         scenario = world.scenario
         if scenario.kind == "outage" and scenario.spells:
             hanging = 2 * REQUEST_TIMEOUT if scenario.spells[0].kind == "black_hole" else 0.0
@@ -583,5 +588,3 @@ class Watch:
 
     def _bad(self, what: str) -> None:
         self._world.violate(what)
-
-
