@@ -34,7 +34,7 @@ ENVIRONMENTS = 3
 TIMEOUT_SECONDS = 6
 # Longer than the timeout, as AWS demands of a queue; what a killed environment held comes back after it.
 VISIBILITY_SECONDS = 8
-# The product waits for minutes where Thrive is away, this run for seconds. The template's 100 receives are left as they
+# The product waits for minutes where Thrive is away, this run for seconds. The template's 400 receives are left as they
 # are: at one to three seconds each, a good message would have to fail for minutes before the queue gave it up, and no
 # fault here lasts longer than some seconds.
 HURRY = {

@@ -331,7 +331,7 @@ def test_each_answer_raises_the_pace_a_little() -> None:
     pace(it)
     for _ in range(10):
         it.pressure.answered()
-    assert pace(it) == pytest.approx(16.3)
+    assert pace(it) == pytest.approx(16.5)
 
 
 @pytest.mark.parametrize(("pause", "binds"), [(10 - 0.1, True), (10 + 0.1, False)])
