@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 FIFO_ARN = QUEUE_ARN + ".fifo"
 # A deadline that a test waits for.
-SHORT = 0.4
+SHORT = 1.0
 
 # What a scripted Thrive does with one completion: an outcome, an error to raise, or a function that does either.
 Step = Created | Existing | Exception | Callable[["Completion"], Created | Existing]
