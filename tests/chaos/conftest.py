@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,14 +20,6 @@ if TYPE_CHECKING:
 SEED = 1
 MESSAGES, FIFO_MESSAGES = 1_000, 180
 FIFO_STEPS = 5
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each storm run in one process only, with pytest-xdist's `--dist loadgroup`."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            storms = {"storm", "fifo_storm"}.intersection(getattr(item, "fixturenames", ()))
-            item.add_marker(pytest.mark.xdist_group(min(storms, default="storm")))
 
 
 @pytest.fixture(scope="session")

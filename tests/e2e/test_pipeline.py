@@ -159,7 +159,7 @@ def test_a_function_that_times_out_gets_its_messages_again(make_pipeline: Callab
     pipeline.wait(lambda: pipeline.rig.backlog() == 0)
     pipeline.rig.poller.stop()
     assert pipeline.recorded() == users([1, 2])
-    assert pipeline.rig.poller.counts["timeout"] == 1
+    assert pipeline.rig.poller.counts["timeout"] >= 1
 
 
 def test_warm_invocations_share_one_token_and_one_secret_read(make_pipeline: Callable[..., Pipeline]) -> None:
