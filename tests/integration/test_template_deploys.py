@@ -5,9 +5,6 @@ from __future__ import annotations
 import fnmatch
 import io
 import json
-import re
-import subprocess
-import sys
 import time
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -15,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from sandbox.pipeline.emulator import ACCESS, PROGRAM, REGION, running_emulator
+from sandbox.pipeline.emulator import PROGRAM, REGION, running_emulator
 from tests.support import sam_template
 from tests.support.sam_template import PARAMETER_SETS
 
@@ -215,29 +212,6 @@ def test_the_policies_name_the_rule_that_was_made(account: Account, name: str) -
         policy = json.loads(account.emulator.functions.get_policy(FunctionName=function, Qualifier=alias)["Policy"])
         (statement,) = policy["Statement"]
         assert statement["Condition"]["ArnLike"]["AWS:SourceArn"] == arn
-
-
-@pytest.mark.parametrize("name", ["defaults", "fifo"])
-def test_undelivered_events_are_sent_again_as_the_manual_says(account: Account, name: str) -> None:
-    """The script in docs/operate.md, run as it is: events as they came, Lambda's records unwrapped, nothing left."""
-    manual = (sam_template.TEMPLATE.parent / "docs" / "operate.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"^```python\n(.*?)^```$", manual, re.MULTILINE | re.DOTALL)
-    source, undelivered = (account.ids(name)[queue] for queue in ("SourceQueue", "UndeliveredQueue"))
-    account.emulator.sqs.purge_queue(QueueUrl=source)
-    event = '{"detail-type": "LearningCompleted",  "detail": {"userId": "ü"}}'
-    record = json.dumps({"requestContext": {"condition": "RetriesExhausted"}, "requestPayload": {"detail": {}}})
-    for body in (event, record):
-        account.emulator.sqs.send_message(QueueUrl=undelivered, MessageBody=body)
-    environment = {"AWS_ENDPOINT_URL": account.emulator.url, "AWS_DEFAULT_REGION": REGION, **ACCESS}
-    environment |= {"UNDELIVERED_QUEUE_URL": undelivered, "SOURCE_QUEUE_URL": source}
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
-    received: set[str] = set()
-    while messages := account.emulator.sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=10).get("Messages"):
-        received |= {message["Body"] for message in messages}
-        for message in messages:
-            account.emulator.sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
-    assert received == {event, '{"detail": {}}'}
-    assert account.attributes(undelivered)["ApproximateNumberOfMessages"] == "0"
 
 
 def test_the_outputs_are_what_a_person_needs(account: Account, name: str) -> None:
