@@ -36,6 +36,7 @@ OUTAGE_RATE = 1.0
 # Policy: name, colour, marker.
 POLICIES = {
     "ours": ("this project", BLUE, "o"),
+    "before": ("this project before it recognised outages", GREY, "x"),
     "router": ("event router: retries for 24 h, 185 attempts", PURPLE, "s"),
     "fixed-360": ("SQS: visibility timeout 360 s, 5 receives", ORANGE, "^"),
     "fixed-30": ("SQS: visibility timeout 30 s, 5 receives", GREEN, "v"),

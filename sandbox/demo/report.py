@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sandbox.pipeline.rig import Rig
     from sandbox.thrive_api import Arrival, StandIn
 
+# Of a table's last column, so that the table fits 80 columns.
+_COLUMN_WIDTH = 48
+_NO_BREAK = "\0"
 _FAILURES = {"exit": "environment killed", "timeout": "timed out", "error": "raised", "malformed": "malformed answer"}
 
 
@@ -105,4 +109,6 @@ def _by_status(arrivals: Iterable[Arrival]) -> Counter[str]:
 
 
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{status}: {number}" for status, number in sorted(counts.items()))
+    """Return the counts as lines of a column, none of which ends within an item."""
+    items = ", ".join(f"{status}: {number}".replace(" ", _NO_BREAK) for status, number in sorted(counts.items()))
+    return textwrap.fill(items, _COLUMN_WIDTH).replace(_NO_BREAK, " ")

@@ -182,8 +182,8 @@ def _describe(console: Console, rig: Rig, work: Work) -> None:
     }
     if work.waiting:
         hours = function.environment["USER_WAIT_HOURS"]
-        facts["people"] = f"messages wait {trouble.WAIT_SECONDS:g} s for them here, {hours} hours as deployed,"
-        facts[""] = "and come back when they appear, not minutes later"
+        facts["people"] = f"not in Thrive: messages wait {trouble.WAIT_SECONDS:g} s here, {hours} hours as deployed,"
+        facts[""] = "and come back when the person appears; as deployed, minutes later"
     console.print()
     for name, fact in facts.items():
         console.print(f"  {name:<12}{fact}", highlight=False)

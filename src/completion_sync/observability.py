@@ -14,6 +14,7 @@ from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import Ama
 
 from .completion import Completion
 from .outcomes import Created, Deferred, Existing, Ignored, Rejected
+from .redaction import without_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,8 +115,8 @@ class Telemetry:
             "reason": outcome.reason,
             "status": outcome.status,
             "statement_id": outcome.statement_id,
-            "user_id": completion and completion.user_id,
-            "content_id": completion and completion.content_id,
+            "user_id": completion and without_address(completion.user_id),
+            "content_id": completion and without_address(completion.content_id),
             "attempts": result.attempts,
             "receive_count": message.receive_count,
             "duration_ms": round(result.duration_ms, 1),

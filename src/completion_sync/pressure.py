@@ -36,7 +36,7 @@ _SHORTEST_SLEEP_SECONDS = 0.001
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 60.0
 # Factor of the pace at each pause, what each answer adds to it in calls a second, and the slowest pace.
-SLOWER, FASTER, SLOWEST = 0.8, 0.03, 0.5
+SLOWER, FASTER, SLOWEST = 0.8, 0.05, 0.5
 # A pace that has held nothing back for this long is dropped.
 PACE_SECONDS = 10.0
 

@@ -1,4 +1,4 @@
-"""Keeps credentials and e-mail addresses out of the text that other systems send us, before it is logged or stored."""
+"""Keeps credentials, references and e-mail addresses out of what is logged or stored."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ _NOT_PRINTABLE = re.compile(
 
 
 class Redactor:
-    """Finds what one request was authorized with in text, however it is encoded."""
+    """Finds in text what one request was authorized with, and whom it was about, however it is encoded."""
 
-    def __init__(self, credentials: Credentials, authorization: str) -> None:
-        """:param authorization: the Authorization header of the request that the text answers."""
+    def __init__(self, credentials: Credentials, authorization: str, user_ref: str | None = None) -> None:
+        """Prepare the search.
+
+        :param authorization: the Authorization header of the request that the text answers.
+        :param user_ref: the reference of the person whom the request was about, if it is known.
+        """
         tenant_id, client_id, secret = credentials.tenant_id, credentials.client_id, credentials.client_secret
         headers = (
             basic_header(tenant_id, secret),
@@ -36,29 +40,39 @@ class Redactor:
         )
         values = {tenant_id, client_id, secret, *(_parameter(header).rstrip("=") for header in headers)}
         self._sought = {value for value in values if len(value) >= _MIN_SOUGHT_LENGTH} | {_parameter(authorization)}
+        self._user_ref = user_ref
 
     def printable_id(self, value: object) -> str | None:
-        """Return an id that may be logged, or None if it is not a plain id or quotes a credential or an address."""
+        """Return an id that may be logged, or None if it is not a plain id or quotes something sensitive."""
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH or _NOT_PRINTABLE.search(value):
             return None
-        return None if _holds_address(value) or self._quotes_credentials(value) else value
+        return None if _holds_address(value) or self._is_sensitive(value) else value
 
     def one_line(self, value: object) -> str:
         """Return a text for people as one short line, with e-mail addresses replaced.
 
-        The line is empty if the text quotes a credential, or is not a text.
+        The line is empty if the text quotes a credential or the reference, or is not a text.
         """
         if not isinstance(value, str):
             return ""
         words = _NOT_PRINTABLE.sub(" ", value).split()
-        if self._quotes_credentials(value) or self._quotes_credentials(" ".join(words)):
+        if self._is_sensitive(value) or self._is_sensitive(" ".join(words)):
             return ""
-        return " ".join("[e-mail]" if _holds_address(word) else word for word in words)[:MAX_TEXT_LENGTH]
+        return " ".join(map(without_address, words))[:MAX_TEXT_LENGTH]
 
-    def _quotes_credentials(self, text: str) -> bool:
+    def _is_sensitive(self, text: str) -> bool:
         # As it is, percent-encoded as in a path, and form-encoded.
         readings = (text, unquote(text), unquote_plus(text))
+        if self._user_ref is not None and any(_has_word(reading, self._user_ref) for reading in readings):
+            return True
         return any(value in reading for value in self._sought for reading in readings)
+
+
+def _has_word(text: str, word: str) -> bool:
+    """Return whether a text holds a reference, in any letter case; only whole, as it may be a short number."""
+    if word.casefold() not in text.casefold():  # before a pattern is compiled, which takes a hundred times as long
+        return False
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def _parameter(header: str) -> str:
@@ -70,7 +84,12 @@ def _holds_address(text: str) -> bool:
     return "@" in text or "%40" in text
 
 
+def without_address(value: str) -> str:
+    """Return an id as it may be logged: a sender may have taken an e-mail address for one."""
+    return "[e-mail]" if _holds_address(value) else value
+
+
 def printable(text: str) -> str:
     """Return a text as it may be logged: no e-mail addresses, and no characters that do not show as they are."""
     words = _NOT_PRINTABLE.sub(" ", text).split()
-    return " ".join("[e-mail]" if _holds_address(word) else word for word in words)
+    return " ".join(map(without_address, words))

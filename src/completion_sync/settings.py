@@ -94,7 +94,7 @@ class Settings:
             secret_max_age_seconds=_number(env, "SECRET_MAX_AGE_SECONDS", 300, 0, 86_400),
             request_timeout_seconds=_number(env, "REQUEST_TIMEOUT_SECONDS", 10, 0.1, 300),
             backoff_base_seconds=_number(env, "BACKOFF_BASE_SECONDS", 30, 0, 43_200),
-            backoff_cap_seconds=_number(env, "BACKOFF_CAP_SECONDS", 3600, 0, 43_200),
+            backoff_cap_seconds=_number(env, "BACKOFF_CAP_SECONDS", 900, 0, 43_200),
             service=_optional(env, "POWERTOOLS_SERVICE_NAME") or "thrive-completion-sync",
             metrics_namespace=_optional(env, "POWERTOOLS_METRICS_NAMESPACE") or "ThriveCompletionSync",
             log_level=_log_level(env),

@@ -44,7 +44,7 @@ _ABOUT_THE_USER = frozenset({404, 422})
 class Recorder(Protocol):
     """What records one completion: :class:`completion_sync.thrive.ThriveClient`."""
 
-    def record(self, completion: Completion, deadline: Deadline) -> Created | Existing:
+    def record(self, completion: Completion, deadline: Deadline, user_ref: str | None = None) -> Created | Existing:
         """Record it, or raise a :class:`~completion_sync.errors.CallError`."""
         ...
 
@@ -320,7 +320,7 @@ class _Batch:
         self._completions.check()
         completion = self._resolve(content, task)
         try:
-            return self._send(completion, task)
+            return self._send(completion, content, task)
         except RefusedError as error:
             # The user id may come from the cache, and be out of date.
             if not isinstance(content, Unresolved) or error.status not in _ABOUT_THE_USER:
@@ -331,7 +331,7 @@ class _Batch:
         renewed = self._resolve(content, task)
         if renewed == completion:
             raise refusal
-        return self._send(renewed, task)
+        return self._send(renewed, content, task)
 
     def _resolve(self, content: Completion | Unresolved, task: _Task) -> Completion:
         if isinstance(content, Completion):
@@ -354,12 +354,14 @@ class _Batch:
             self._lookups.settled()
         return task.completion
 
-    def _send(self, completion: Completion, task: _Task) -> Created | Existing:
+    def _send(self, completion: Completion, content: Completion | Unresolved, task: _Task) -> Created | Existing:
+        user_ref = content.user_ref if isinstance(content, Unresolved) else None
+
         def attempt() -> Created | Existing:
             # Again before each attempt: the batch may have ended while this one waited.
             self._raise_if_ended(self._completions)
             task.attempts += 1
-            return self._engine.recorder.record(completion, self._deadline)
+            return self._engine.recorder.record(completion, self._deadline, user_ref)
 
         pressure = self._engine.completions
         probing = task.probing is pressure

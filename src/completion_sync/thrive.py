@@ -130,17 +130,18 @@ class ThriveClient:
     def __init__(self, api: ThriveApi) -> None:
         self._api = api
 
-    def record(self, completion: Completion, deadline: Deadline) -> Created | Existing:
+    def record(self, completion: Completion, deadline: Deadline, user_ref: str | None = None) -> Created | Existing:
         """Record one completion.
 
         Sending it twice is safe: Thrive answers 200 for a record that it has, and the body is the same byte for byte.
 
+        :param user_ref: the reference under which the person was found; Thrive knows it, and may quote it.
         :raises RefusedError: Thrive refuses this completion (400, 404, 422, other 4xx).
         :raises CallError: as :meth:`ThriveApi.call`.
         """
         answer = self._api.call(COMPLETIONS_PATH, deadline, completion.to_json())
         status = answer.status
-        redactor = Redactor(answer.grant.reading.credentials, answer.grant.header)
+        redactor = Redactor(answer.grant.reading.credentials, answer.grant.header, user_ref)
         if status == 201:
             return Created(redactor.printable_id(answer.fields.get("statementId")), status)
         # RFC 9110, section 15: an unknown code means what the x00 of its class means, so any other 2xx is a 200.

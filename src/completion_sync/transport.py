@@ -122,9 +122,12 @@ class Transport:
                 timeout=urllib3.Timeout(total=timeout),
             )
         except (HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            # The library's text may quote a header or the URL: only our own text goes on, and nothing is chained.
-            raise TemporaryError("unavailable", _describe(error)) from None
-        return Response(answer.status, _read(answer, self._max_body_bytes), answer.headers.get("Retry-After"))
+            # The library's text may quote a header or the URL: only our own text goes on.
+            problem = _describe(error)
+        else:
+            return Response(answer.status, _read(answer, self._max_body_bytes), answer.headers.get("Retry-After"))
+        # Raised outside `except`: as its context, the original error would keep a half-read answer and its socket open.
+        raise TemporaryError("unavailable", problem)
 
     def _current_pool(self) -> HTTPConnectionPool:
         with self._lock:

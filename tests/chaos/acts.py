@@ -1,313 +1,290 @@
-"""What goes wrong: at Thrive, at AWS, and with the environments themselves. The schedule uses the acts' names."""
+"""What goes wrong: at Thrive, at AWS, and with the environments themselves.
+
+An act at Thrive or AWS is a generator function, to be run as a context manager while one share of the messages is sent.
+It yields a function that returns how often the act has hit something so far.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from sandbox.pipeline.rig import secret_of
 from sandbox.pipeline.stack import set_secret
 from sandbox.thrive_api import Drip, Fault
 from tests.chaos.aws_proxy import AwsFault
+from tests.chaos.world import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from tests.chaos.world import Victim, World
+
+Hits = Callable[[], int]
+Act = Callable[["World"], Iterator[Hits]]
 
 PATIENCE = 3.0
 _TICK = 0.02
 _OUTAGE_SECONDS = 1.5
-_HOUR = 3600.0
+RATE_LIMIT = "rate limit"
+
 
 # ---- Thrive: faults that the stand-in has ready
-_COMPLETION: dict[str, Fault] = {
-    "reset before the record": Fault(ending="reset", times=12, probability=0.5),
-    "closed before the record": Fault(ending="close", times=12, probability=0.5),
-    "reset after the record": Fault(ending="reset", commit=True, times=12, probability=0.5),
-    "closed after the record": Fault(ending="close", commit=True, times=12, probability=0.5),
-    "closed after the headers": Fault(ending="close_after_headers", times=12, probability=0.5),
-    "truncated body": Fault(ending="truncate", times=12, probability=0.5),
-    "endless body": Fault(ending="endless", times=2),
-    "inflating body": Fault(spoil="gzip_bomb", headers={"Content-Encoding": "gzip"}, times=2),
-    "black hole before the record": Fault(ending="black_hole", times=4),
-    "black hole after the record": Fault(ending="black_hole", commit=True, times=4),
-    "dripping headers": Fault(drip=Drip(part="headers", size=8, interval=0.2), times=4),
-    "dripping body": Fault(drip=Drip(part="body", size=8, interval=0.4), times=4),
-    "500": Fault(status=500, times=20, probability=0.5),
-    "502 as HTML": Fault(status=502, spoil="html", times=20, probability=0.5),
-    "503 with Retry-After": Fault(status=503, headers={"Retry-After": "1"}, times=20, probability=0.5),
-    "429 with Retry-After": Fault(status=429, headers={"Retry-After": "3"}, times=20, probability=0.5),
-    "500 after the record": Fault(status=500, commit=True, times=12, probability=0.5),
-    "redirect": Fault(status=307, headers={"Location": "http://127.0.0.1:9/"}, times=3),
-    "one token revoked": Fault(status=401, revoke_token=True, times=3, probability=0.5),
-}
-_TOKEN: dict[str, Fault] = {
-    "token endpoint 503": Fault(status=503, times=2),
-    "token endpoint 429": Fault(status=429, headers={"Retry-After": "1"}, times=2),
-    "token endpoint resets": Fault(ending="reset", times=2),
-    "token endpoint silent": Fault(ending="black_hole", times=2),
-}
-_CONNECTION: dict[str, Fault] = {
-    "reset at accept": Fault(route="connection", ending="reset", times=8),
-    "closed at accept": Fault(route="connection", ending="close", times=8),
-    "silence at accept": Fault(route="connection", ending="black_hole", times=3),
-}
+def _fault(route: Any, **fault: Any) -> Act:
+    """Return an act that puts a fault of the stand-in in force; a value may be a function of the world."""
 
-
-@contextmanager
-def _completion_fault(world: World, name: str) -> Iterator[None]:
-    with _armed(world, name, replace(_COMPLETION[name], route="completion")):
-        yield
-
-
-@contextmanager
-def _token_fault(world: World, name: str) -> Iterator[None]:
-    with _armed(world, name, replace(_TOKEN[name], route="token")):
-        world.api.revoke_all_tokens()
-        yield
-
-
-@contextmanager
-def _connection_fault(world: World, name: str) -> Iterator[None]:
-    with _armed(world, name, _CONNECTION[name]):
-        _cut_connections(world)
-        yield
-
-
-@contextmanager
-def _armed(world: World, name: str, fault: Fault) -> Iterator[None]:
-    number = world.api.faults.add(fault)
-    world.pending[name] = lambda: world.api.faults.hits(number)
-    try:
-        yield
-    finally:
-        world.hits[name] += world.api.faults.hits(number)
+    def act(world: World) -> Iterator[Hits]:
+        made = {name: value(world) if callable(value) else value for name, value in fault.items()}
+        number = world.api.faults.add(Fault(route=route, **made))
+        if route == "token":
+            world.api.revoke_all_tokens()
+        elif route == "connection":
+            world.cut_connections()
+        yield lambda: world.api.faults.hits(number)
         world.api.faults.remove(number)
-        del world.pending[name]
+
+    return act
 
 
-def _cut_connections(world: World) -> None:
-    world.api.down()
-    world.api.up()
+def _quoting_the_secret(world: World) -> str:
+    return json.dumps({"message": f"bad request with client_secret={world.api.client_secret}"})
+
+
+_HALF: dict[str, Any] = {"times": 12, "probability": 0.5}
+# Faults of single answers: two of them may be in force at once.
+ANSWERS: dict[str, Act] = {
+    name: _fault("completion", **fault)
+    for name, fault in {
+        "reset before the record": {"ending": "reset", **_HALF},
+        "closed before the record": {"ending": "close", **_HALF},
+        "reset after the record": {"ending": "reset", "commit": True, **_HALF},
+        "closed after the record": {"ending": "close", "commit": True, **_HALF},
+        "closed after the headers": {"ending": "close_after_headers", **_HALF},
+        "truncated body": {"ending": "truncate", **_HALF},
+        "endless body": {"ending": "endless", "times": 2},
+        "inflating body": {"spoil": "gzip_bomb", "headers": {"Content-Encoding": "gzip"}, "times": 2},
+        "black hole before the record": {"ending": "black_hole", "times": 4},
+        "black hole after the record": {"ending": "black_hole", "commit": True, "times": 4},
+        "dripping headers": {"drip": Drip(part="headers", size=8, interval=0.2), "times": 4},
+        "dripping body": {"drip": Drip(part="body", size=8, interval=0.4), "times": 4},
+        "500": {"status": 500, "times": 20, "probability": 0.5},
+        "500 after the record": {"status": 500, "commit": True, **_HALF},
+        "500 that quotes the secret": {"status": 500, "body": _quoting_the_secret, "times": 8, "probability": 0.5},
+        "502 as HTML": {"status": 502, "spoil": "html", "times": 20, "probability": 0.5},
+        "503 with Retry-After": {"status": 503, "headers": {"Retry-After": "1"}, "times": 20, "probability": 0.5},
+        "429 with Retry-After": {"status": 429, "headers": {"Retry-After": "3"}, "times": 20, "probability": 0.5},
+        "redirect": {"status": 307, "headers": {"Location": "http://127.0.0.1:9/"}, "times": 3},
+        "one token revoked": {"status": 401, "revoke_token": True, "times": 3, "probability": 0.5},
+    }.items()
+}
+_TOKENS_AND_CONNECTIONS: dict[str, Act] = {
+    "token endpoint 503": _fault("token", status=503, times=2),
+    "token endpoint 429": _fault("token", status=429, headers={"Retry-After": "1"}, times=2),
+    "token endpoint resets": _fault("token", ending="reset", times=2),
+    "token endpoint silent": _fault("token", ending="black_hole", times=2),
+    "reset at accept": _fault("connection", ending="reset", times=8),
+    "closed at accept": _fault("connection", ending="close", times=8),
+    "silence at accept": _fault("connection", ending="black_hole", times=3),
+}
 
 
 # ---- Thrive: what is more than one fault
-@contextmanager
-def _echo(world: World, name: str) -> Iterator[None]:
-    """Answer 500 with the client secret in the body, as a careless error page might."""
-    body = json.dumps({"message": f"bad request with client_secret={world.api.client_secret}"})
-    with _armed(world, name, Fault(route="completion", status=500, body=body, times=8, probability=0.5)):
-        yield
+def _rate_limit(world: World) -> Iterator[Hits]:
+    def throttled() -> int:
+        return world.api.requests.counts().get("completion", {}).get("429", 0)
 
-
-@contextmanager
-def _rate_limit(world: World, name: str) -> Iterator[None]:
-    before = world.throttled()
-    world.pending[name] = lambda: world.throttled() - before
+    before = throttled()
     world.api.limit_rate(3)
-    yield
+    yield lambda: throttled() - before
     world.api.limit_rate(None)
-    world.hits[name] += world.throttled() - before
-    del world.pending[name]
 
 
-@contextmanager
-def _outage(world: World, name: str) -> Iterator[None]:
-    world.api.down()
-    yield
-    time.sleep(_OUTAGE_SECONDS)
-    world.api.up()
-    world.hits[name] += 1
+def _switch(on: Callable[[World], object], off: Callable[[World], object] = lambda _: None) -> Act:
+    """Return an act that does one thing at its beginning and another at its end, and always hits."""
+
+    def act(world: World) -> Iterator[Hits]:
+        on(world)
+        yield lambda: 1
+        off(world)
+
+    return act
 
 
-@contextmanager
-def _revocation(world: World, name: str) -> Iterator[None]:
-    world.api.revoke_all_tokens()
-    yield
-    world.hits[name] += 1
-
-
-@contextmanager
-def _rotation_old_dies_first(world: World, name: str) -> Iterator[None]:
-    """Thrive takes only the new secret, and every token dies, a second before Secrets Manager holds it."""
-    world.new_secret(secrets.token_urlsafe(24))
-    world.api.accept_credentials((world.api.client_id, world.api.client_secret))
-    world.api.revoke_all_tokens()
-    yield
-    time.sleep(0.5)
-    set_secret(world.rig.emulator, world.rig.stack, secret_of(world.api))
-    world.hits[name] += 1
-
-
-@contextmanager
-def _rotation_old_dies_last(world: World, name: str) -> Iterator[None]:
-    """Both secrets are good for a while; then the old one and every token die."""
+def _rotate(world: World) -> None:
+    """Give Thrive's client a new secret; the old one stays good."""
     old = world.api.client_secret
-    world.new_secret(secrets.token_urlsafe(24))
+    world.api.client_secret = secrets.token_urlsafe(24)
+    world.client_secrets.append(world.api.client_secret)
     world.api.accept_credentials((world.api.client_id, old), (world.api.client_id, world.api.client_secret))
+
+
+def _publish(world: World) -> None:
+    """Put the new secret into Secrets Manager."""
     set_secret(world.rig.emulator, world.rig.stack, secret_of(world.api))
-    yield
+
+
+def _revoke(world: World) -> None:
+    """Let the old secret and every token die."""
     world.api.accept_credentials((world.api.client_id, world.api.client_secret))
     world.api.revoke_all_tokens()
-    world.hits[name] += 1
 
 
-@contextmanager
-def _bad_certificate(world: World, name: str) -> Iterator[None]:
-    certificates = world.certificates
-    assert certificates is not None
-    before = certificates.served[name]
-    certificates.current = name
-    world.pending[name] = lambda: certificates.served[name] - before
-    _cut_connections(world)
-    yield
-    certificates.current = "good"
-    world.hits[name] += certificates.served[name] - before
-    del world.pending[name]
+def _bad_certificate(name: str) -> Act:
+    def act(world: World) -> Iterator[Hits]:
+        certificates = world.certificates
+        assert certificates is not None
+        before = certificates.served[name]
+        certificates.current = name
+        world.cut_connections()
+        yield lambda: certificates.served[name] - before
+        certificates.current = "good"
+
+    return act
 
 
-ANSWERS = (*_COMPLETION, "500 that quotes the secret")
-THRIVE: dict[str, Callable[[World, str], object]] = {
-    **dict.fromkeys(_COMPLETION, _completion_fault),
-    **dict.fromkeys(_TOKEN, _token_fault),
-    **dict.fromkeys(_CONNECTION, _connection_fault),
-    "500 that quotes the secret": _echo,
-    "rate limit": _rate_limit,
-    "outage": _outage,
-    "every token revoked": _revocation,
-    "rotation, the old secret dies first": _rotation_old_dies_first,
-    "rotation, the old secret dies last": _rotation_old_dies_last,
+THRIVE: dict[str, Act] = {
+    **ANSWERS,
+    **_TOKENS_AND_CONNECTIONS,
+    RATE_LIMIT: _rate_limit,
+    "outage": _switch(
+        lambda world: world.api.down(), lambda world: (time.sleep(_OUTAGE_SECONDS), world.listen_again())
+    ),
+    "every token revoked": _switch(lambda world: world.api.revoke_all_tokens()),
+    "rotation, the old secret dies first": _switch(
+        lambda world: (_rotate(world), _revoke(world)), lambda world: (time.sleep(0.5), _publish(world))
+    ),
+    "rotation, the old secret dies last": _switch(lambda world: (_rotate(world), _publish(world)), _revoke),
 }
-TLS: dict[str, Callable[[World, str], object]] = dict.fromkeys(
-    ("certificate of another host", "expired certificate", "certificate of an unknown authority"), _bad_certificate
-)
+BAD_CERTIFICATES = ("certificate of another host", "expired certificate", "certificate of an unknown authority")
+TLS: dict[str, Act] = {name: _bad_certificate(name) for name in BAD_CERTIFICATES}
+
 
 # ---- AWS
-_FAULTS = {
-    "GetSecretValue": ("denied", "throttled", "error", "reset", "hang"),
-    "ChangeMessageVisibilityBatch": ("denied", "throttled", "error", "partial", "reset", "lost answer", "hang"),
-    "SendMessageBatch": ("denied", "throttled", "error", "partial", "reset", "lost answer", "hang"),
-}
-# The dead-letter queue is unreachable altogether while `reset` and `hang` last. Secrets are read by few calls, and one
+def _aws_fault(fault: AwsFault) -> Act:
+    def act(world: World) -> Iterator[Hits]:
+        before = world.proxy.hits[str(fault)]
+        with world.proxy.fault(fault):
+            yield lambda: world.proxy.hits[str(fault)] - before
+
+    return act
+
+
+# While `reset` and `hang` last, the dead-letter queue is unreachable altogether. Secrets are read by few calls, and one
 # failure defers a whole batch: with less than always, other faults get their turn too.
 _PROBABILITY = {"GetSecretValue": 0.6, "ChangeMessageVisibilityBatch": 0.7, "SendMessageBatch": 1.0}
-AWS: dict[str, dict[str, AwsFault]] = {
-    action: {str(fault): fault for fault in (AwsFault(action, kind, _PROBABILITY[action]) for kind in kinds)}
-    for action, kinds in _FAULTS.items()
+_KINDS = ("denied", "throttled", "error", "reset", "hang")
+AWS: dict[str, dict[str, Act]] = {
+    action: {
+        f"{action}: {kind}": _aws_fault(AwsFault(action, kind, probability))
+        for kind in (_KINDS if action == "GetSecretValue" else (*_KINDS, "partial", "lost answer"))
+    }
+    for action, probability in _PROBABILITY.items()
 }
 
-
-@contextmanager
-def aws_fault(world: World, name: str) -> Iterator[None]:
-    """Keep the AWS fault of this name in force."""
-    fault = AWS[name.partition(":")[0]][name]
-    before = world.proxy.hits[name]
-    world.pending[name] = lambda: world.proxy.hits[name] - before
-    with world.proxy.fault(fault):
-        yield
-    world.hits[name] += world.proxy.hits[name] - before
-    del world.pending[name]
+ACTS: dict[str, Act] = {**THRIVE, **TLS, **{name: act for acts in AWS.values() for name, act in acts.items()}}
 
 
-# ---- the environments
-def _busy(world: World) -> list[Victim]:
+# ---- the environments: functions that return how often they hit something
+def _within_patience(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if busy := [victim for victim in world.victims if victim.environment.is_busy]:
-            return busy
+    while not (result := condition()) and time.monotonic() < deadline:
         time.sleep(_TICK / 4)
-    return []
+    return result
 
 
-def _kill_after_the_record(world: World, name: str) -> None:
+def _others(world: World) -> list[Victim]:
+    """Return the environments that are not frozen until their timeout."""
+    return [victim for victim in world.rig.environments if time.monotonic() > victim.frozen_until]
+
+
+def _busy(world: World) -> list[Victim]:
+    return _within_patience(lambda: [victim for victim in _others(world) if victim.is_busy])
+
+
+def _kill_after_the_record(world: World) -> int:
     """SIGKILL while answers are held back: Thrive has the records, the queue still has the messages."""
     held = world.api.faults.add(Fault(route="completion", commit=True, delay=0.7, times=10))
-    deadline = time.monotonic() + PATIENCE
-    while not world.api.faults.hits(held) and time.monotonic() < deadline:
-        time.sleep(_TICK)
-    if world.api.faults.hits(held):
-        for victim in _busy(world):
-            victim.kill()
-            world.hits[name] += 1
+    victims = _busy(world) if _within_patience(lambda: world.api.faults.hits(held)) else []
+    for victim in victims:
+        victim.kill_unexpectedly()
     world.api.faults.remove(held)
+    return len(victims)
 
 
-def _kill_any(world: World, name: str) -> None:
-    """SIGKILL at whatever moment it is, the start of the runtime too."""
+def _kill_any(world: World) -> int:
+    """SIGKILL at any moment, while the runtime starts too."""
+    kills = 0
     for _ in range(2):
         for victim in _busy(world)[:1]:
-            victim.kill()
-            world.hits[name] += 1
+            victim.kill_unexpectedly()
+            kills += 1
         time.sleep(0.15)
+    return kills
 
 
-def _freeze_in_mid_batch(world: World, name: str) -> None:
-    for victim in _busy(world)[:1]:
-        victim.environment.freeze()
-        time.sleep(1.0)
-        victim.environment.thaw()
-        world.hits[name] += 1
+def _freeze_one(world: World) -> Victim | None:
+    """Freeze an environment in the middle of a batch."""
+
+    def freeze() -> Victim | None:
+        for victim in _busy(world):
+            victim.freeze()
+            time.sleep(_TICK)
+            # It may have answered just before.
+            if victim.is_busy:
+                return victim
+            victim.thaw()
+        return None
+
+    return _within_patience(freeze)
 
 
-def _freeze_beyond_the_timeout(world: World, name: str) -> None:
-    """Leave it frozen: Lambda kills it at its timeout. It is thawed later all the same, should it have been idle."""
-    for victim in _busy(world)[:1]:
-        victim.environment.freeze()
-        timer = threading.Timer(world.timeout + 1.0, victim.environment.thaw)
-        timer.daemon = True
-        timer.start()
-        world.timers.append(timer)
-        world.hits[name] += 1
+def _freeze_in_mid_batch(world: World) -> int:
+    victim = _freeze_one(world)
+    time.sleep(1.0)
+    if victim:
+        victim.thaw()
+    return int(victim is not None)
 
 
-def _freeze_while_connections_end(world: World, name: str) -> None:
+def _freeze_beyond_the_timeout(world: World) -> int:
+    """Leave it frozen: Lambda kills it at its timeout."""
+    victim = _freeze_one(world)
+    if victim:
+        victim.frozen_until = time.monotonic() + TIMEOUT_SECONDS + 1.0
+    return int(victim is not None)
+
+
+def _freeze_while_connections_end(world: World) -> int:
     """Do what a freeze longer than keep-alive comes to: every kept connection is dead when the environment goes on."""
-    for victim in world.victims:
-        victim.environment.freeze()
-    _cut_connections(world)
+    victims = _others(world)
+    for victim in victims:
+        victim.freeze()
+    world.cut_connections()
     time.sleep(0.3)
-    for victim in world.victims:
-        victim.environment.thaw()
-    world.hits[name] += 1
+    for victim in victims:
+        victim.thaw()
+    return 1
 
 
-def _clock_forward(world: World, name: str) -> None:
-    world.clock.step(2 * _HOUR)
-    world.hits[name] += 1
-
-
-def _clock_back(world: World, name: str) -> None:
-    world.clock.step(-3 * _HOUR)
-    world.hits[name] += 1
-
-
-def _deliver_twice(world: World, name: str) -> None:
-    """Let messages become visible while they are worked on, and hand out some that were deleted already."""
+def _deliver_twice(world: World) -> int:
+    """Let messages become visible again while they are worked on."""
     before = world.deliveries.doubled
-    world.deliveries.rate = 0.3
     held = world.api.faults.add(Fault(route="completion", delay=1.2, times=10))
-    time.sleep(1.2)
-    deadline = time.monotonic() + PATIENCE
-    while world.deliveries.doubled == before and time.monotonic() < deadline:
-        time.sleep(_TICK)
-    world.deliveries.rate = 0.0
+    world.deliveries.twice = True
+    _within_patience(lambda: world.deliveries.doubled > before)
+    world.deliveries.twice = False
     world.api.faults.remove(held)
-    world.hits[name] += world.deliveries.doubled - before
+    return world.deliveries.doubled - before
 
 
-ENVIRONMENT: dict[str, Callable[[World, str], None]] = {
+ENVIRONMENT: dict[str, Callable[[World], int]] = {
     "killed after the record": _kill_after_the_record,
     "killed at any moment": _kill_any,
     "frozen in mid-batch": _freeze_in_mid_batch,
     "frozen beyond the timeout": _freeze_beyond_the_timeout,
     "frozen while its connections end": _freeze_while_connections_end,
-    "clock steps forward 2 h": _clock_forward,
-    "clock steps back 3 h": _clock_back,
+    "clock steps forward 2 h": lambda world: world.step_clock(2 * 3600.0),
+    "clock steps back 3 h": lambda world: world.step_clock(-3 * 3600.0),
     "delivered twice": _deliver_twice,
 }

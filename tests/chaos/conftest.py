@@ -1,9 +1,8 @@
-"""The runs that the chaos tests look at."""
+"""The runs that the chaos tests look at: each is over when a test sees its world."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,43 +16,35 @@ if TYPE_CHECKING:
 
     from sandbox.pipeline.artefact import Artefact
     from sandbox.pipeline.emulator import Emulator
-    from tests.chaos.run import Figures
-    from tests.chaos.schedule import Step
     from tests.chaos.world import World
 
 SEED = 1
-MESSAGES = 1_000
-FIFO_MESSAGES = 180
+MESSAGES, FIFO_MESSAGES = 1_000, 180
 FIFO_STEPS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Storm:
-    """A run that is over; its world still stands, for a closer look."""
-
-    world: World
-    figures: Figures
-    steps: list[Step]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each storm run in one process only, with pytest-xdist's `--dist loadgroup`."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            storms = {"storm", "fifo_storm"}.intersection(getattr(item, "fixturenames", ()))
+            item.add_marker(pytest.mark.xdist_group(min(storms, default="storm")))
 
 
 @pytest.fixture(scope="session")
-def storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+def storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Run the small form once: a standard queue, Thrive over TLS, every shape, everything that can go wrong."""
-    steps = schedule(SEED, 1)
     with running_world(emulator, code, tmp_path_factory.mktemp("storm"), name="storm", seed=SEED) as world:
-        yield Storm(world, run(world, workload(MESSAGES, SEED), steps, say=print_line), steps)
+        run(world, workload(MESSAGES, SEED), schedule(SEED, 1), say=print)
+        yield world
 
 
 @pytest.fixture(scope="session")
-def fifo_storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+def fifo_storm(emulator: Emulator, code: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Run a smaller one on a FIFO queue, with Thrive over plain HTTP."""
     steps = schedule(SEED, 1, tls=False, fifo=True)[:FIFO_STEPS]
     messages = [message for message in workload(FIFO_MESSAGES, SEED) if message.written.channel == "queue"]
-    folder = tmp_path_factory.mktemp("fifo-storm")
+    folder = tmp_path_factory.mktemp("fifo")
     with running_world(emulator, code, folder, name="fifo-storm", seed=SEED, tls=False, fifo=True) as world:
-        yield Storm(world, run(world, messages, steps, say=print_line, fifo=True), steps)
-
-
-def print_line(line: str) -> None:
-    """Print: pytest shows it when a test fails, and the schedule is what one needs then."""
-    sys.stdout.write(f"{line}\n")
+        run(world, messages, steps, say=print, fifo=True)
+        yield world

@@ -1,15 +1,14 @@
-"""What must be so when the storm is over. No I/O here: evidence in, problems out."""
+"""What must be true when the storm is over. No I/O here: evidence in, problems out."""
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote_plus
 
 from sandbox.demo.reconcile import reconcile
 from sandbox.demo.workload import Recorded, Rejected
+from tests.support.canaries import forms, found
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,43 +20,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is left of a run; `outputs` by file, `canaries` must show in none of them."""
+    """What is left of a run: `outputs` by file, none of which may show a canary or one of the `secrets`."""
 
     sent: Sequence[Sent]
     records: Sequence[Entry]
     letters: Sequence[Letter]
     queued: int
     outputs: Mapping[str, str]
-    canaries: frozenset[str]
+    secrets: frozenset[str]
     failed_invocations: Mapping[str, int]
 
 
 def judge(evidence: Evidence) -> list[str]:
-    """Name everything that is wrong; an empty list when the promise was kept.
+    """Return everything that is wrong; an empty list if the promise was kept.
 
-    - Each good message is one record and no dead letter, each bad one a dead letter with its reason, nothing is left,
+    - Each good message is one record and no dead letter, each bad one a dead letter with its reason; nothing is left,
       and nothing is there that nobody sent.
     - Every dead letter, also one that came twice, was sent by the function, with its reason and its body unchanged.
     - The function never raised, and never gave an answer that Lambda does not accept.
-    - No canary shows in any output, nor in a dead letter's attributes.
+    - No secret and no learner's data shows in any output, nor in a dead letter's attributes.
     """
-    return [
-        *reconcile(evidence.sent, evidence.records, evidence.letters, evidence.queued).problems,
-        *_wrong_letters(evidence),
-        *(
-            f"{number} invocations ended as: {kind}"
-            for kind, number in evidence.failed_invocations.items()
-            # Those that were killed or frozen beyond their timeout are the test's own doing.
-            if number and kind in ("error", "malformed")
-        ),
-        *_leaks(evidence),
+    failed = [
+        f"{number} invocations ended as: {kind}" for kind, number in evidence.failed_invocations.items() if number
     ]
+    balance = reconcile(evidence.sent, evidence.records, evidence.letters, evidence.queued)
+    return [*balance.problems, *_wrong_letters(evidence), *failed, *_leaks(evidence)]
 
 
-def out_of_order(sent: Iterable[tuple[str, Sent]], records: Iterable[Entry]) -> list[str]:
-    """Name the FIFO groups whose records were not made in the order in which the messages were sent.
+def out_of_order(sent: Iterable[tuple[str | None, Sent]], records: Iterable[Entry]) -> list[str]:
+    """Return the FIFO groups whose records were not made in the order in which the messages were sent.
 
-    Completions that were sent more than once are left out: another group may have been quicker.
+    Completions that were sent more than once are left out: another group may have been faster.
     """
     pairs = [(group, item.message.expected.key) for group, item in sent if isinstance(item.message.expected, Recorded)]
     times = Counter(key for _, key in pairs)
@@ -87,14 +80,11 @@ def _wrong_letters(evidence: Evidence) -> list[str]:
 
 
 def _leaks(evidence: Evidence) -> list[str]:
-    texts = {
-        **evidence.outputs,
-        "the dead letters' attributes": "\n".join(str(letter.attributes) for letter in evidence.letters),
-    }
-    forms = {form for canary in evidence.canaries for form in _forms(canary)}
-    # Which one is not said: this text is printed.
-    return [f"a canary shows in {name}" for name, text in texts.items() if any(form in text for form in forms)]
-
-
-def _forms(canary: str) -> set[str]:
-    return {canary, quote_plus(canary), base64.b64encode(canary.encode()).decode().rstrip("=")}
+    letters = "\n".join(str(letter.attributes) for letter in evidence.letters)
+    spellings = {form for secret in evidence.secrets for form in forms(secret)}
+    return [
+        # Which secret it is must not be printed.
+        f"a secret or a learner's data shows in {name}"
+        for name, text in {**evidence.outputs, "the dead letters' attributes": letters}.items()
+        if found(text) or any(spelling in text for spelling in spellings)
+    ]

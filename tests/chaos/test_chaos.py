@@ -1,7 +1,7 @@
 """A storm in the real world: Lambda's real runtime, real sockets, SIGKILL; see `run.py` for what happens.
 
 The full form is `python -m tests.chaos`. Within a run everything goes wrong that `acts.py` knows, several things at a
-time; what they did not hit is a failure too, so that the storm cannot fall silent unnoticed.
+time. What hit nothing is a failure too, so that the storm cannot fall silent unnoticed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from sandbox.demo.workload import Recorded, Rejected
 from tests.chaos import acts
 from tests.chaos.judgement import judge, out_of_order
 from tests.chaos.run import gather
-from tests.chaos.schedule import kinds, schedule
+from tests.chaos.schedule import schedule
 from tests.support.contract import assert_request_matches_contract
 
 if TYPE_CHECKING:
-    from tests.chaos.conftest import Storm
+    from tests.chaos.world import World
 
 # If the stand-in stops listening just after it accepted a connection, asyncio (3.11) fails to create the transport
 # and leaves it, or its socket, to the garbage collector.
@@ -27,48 +27,46 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: Storm) -> None:
+def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: World) -> None:
     """After the storm the ledger equals what was sent, the dead letters are the bad ones, and nothing has leaked."""
-    evidence = gather(storm.world)
+    evidence = gather(storm)
     assert judge(evidence) == []
     assert len(evidence.sent) == 1000
     assert {type(item.message.expected) for item in evidence.sent} == {Recorded, Rejected}
 
 
-def test_everything_that_was_to_go_wrong_went_wrong(storm: Storm) -> None:
+def test_everything_that_was_to_go_wrong_went_wrong(storm: World) -> None:
     """Each fault that the schedule names has hit something, and the schedule names every fault there is."""
-    assert [name for name in sorted(kinds(storm.steps)) if not storm.figures.hits[name]] == []
-    known = {*acts.THRIVE, *acts.TLS, *acts.ENVIRONMENT, *(name for faults in acts.AWS.values() for name in faults)}
-    assert kinds(storm.steps) == known
+    assert storm.missed() == []
+    assert storm.planned == {*acts.ACTS, *acts.ENVIRONMENT}
     # No request shows that a certificate was refused: the function says so.
-    assert "TLS failed" in "".join(storm.world.outputs().values())
+    assert "TLS failed" in "".join(storm.outputs().values())
 
 
-def test_environments_died_and_messages_came_again(storm: Storm) -> None:
+def test_environments_died_and_messages_came_again(storm: World) -> None:
     """Environments were killed and timed out in mid-batch, and messages were delivered and sent more than once."""
-    figures = storm.figures
-    assert figures.kills >= 3
-    assert figures.counts["exit"] >= 1
-    assert figures.counts["timeout"] >= 1
-    assert figures.counts["received"] > figures.sent
-    assert figures.repeats > 0
+    counts = storm.rig.poller.counts
+    assert sum(victim.kills for victim in storm.rig.environments) >= 3
+    assert counts["exit"] >= 1
+    assert counts["timeout"] >= 1
+    assert counts["received"] > len(storm.sent)
+    assert any(entry.arrivals > 1 for entry in storm.api.ledger)
 
 
-def test_every_request_to_thrive_kept_the_contract(storm: Storm) -> None:
-    """Whatever happens, the function sends what the contract describes (every tenth request is looked at)."""
-    for arrival in storm.world.api.requests.all()[::10]:
+def test_every_request_to_thrive_kept_the_contract(storm: World) -> None:
+    """Whatever happens, the function sends what the contract describes (every tenth request is checked)."""
+    for arrival in storm.api.requests.all()[::10]:
         assert_request_matches_contract(arrival.method, arrival.path, arrival.headers, arrival.body)
 
 
-def test_a_fifo_queue_keeps_its_order_through_a_storm(fifo_storm: Storm) -> None:
+def test_a_fifo_queue_keeps_its_order_through_a_storm(fifo_storm: World) -> None:
     """The same on a FIFO queue, with Thrive over plain HTTP: nothing lost, and each group recorded as it was sent."""
-    world = fifo_storm.world
-    evidence = gather(world)
+    evidence = gather(fifo_storm)
     assert judge(evidence) == []
-    assert out_of_order(zip(world.groups, world.sent, strict=True), evidence.records) == []
-    assert fifo_storm.figures.counts["received"] > fifo_storm.figures.sent
+    assert out_of_order(fifo_storm.sent, evidence.records) == []
+    assert fifo_storm.rig.poller.counts["received"] > len(fifo_storm.sent)
     # Whole groups wait while one message does, so that a fault may find nothing to hit. Most of them do.
-    assert len(fifo_storm.figures.hits) > len(kinds(fifo_storm.steps)) / 2
+    assert len(+fifo_storm.hits) > len(fifo_storm.planned) / 2
 
 
 def test_one_seed_gives_one_schedule() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import mmap
 import os
-import random
 import ssl
 import struct
-import threading
-from collections import Counter, deque
-from contextlib import ExitStack, contextmanager
+import time
+from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,7 @@ from sandbox.thrive_api import Fault, StandIn
 from tests.chaos.aws_proxy import AwsProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
     from sandbox.demo.reconcile import Sent
     from sandbox.pipeline.artefact import Artefact
@@ -36,22 +34,19 @@ ENVIRONMENTS = 3
 TIMEOUT_SECONDS = 6
 # Longer than the timeout, as AWS demands of a queue; what a killed environment held comes back after it.
 VISIBILITY_SECONDS = 8
-# The product waits for minutes where Thrive is away, this run for seconds. The template's 100 receives are left as they
-# are: with one to three seconds for each, a good message would have to fail for minutes on end before the queue gave it
-# up, and no fault here lasts longer than some seconds.
+# The product waits for minutes where Thrive is away, this run for seconds. The template's 400 receives are left as they
+# are: at one to three seconds each, a good message would have to fail for minutes before the queue gave it up, and no
+# fault here lasts longer than some seconds.
 HURRY = {
     "AWS_LAMBDA_FUNCTION_TIMEOUT": str(TIMEOUT_SECONDS),
     "BACKOFF_BASE_SECONDS": "1",
     "BACKOFF_CAP_SECONDS": "3",
     "REQUEST_TIMEOUT_SECONDS": "1",
-    # Secrets Manager must be asked often enough to fail.
+    # Secrets Manager must be called often enough to fail.
     "SECRET_MAX_AGE_SECONDS": "1",
     "POWERTOOLS_LOG_LEVEL": "DEBUG",
 }
-# Learners' data that must show in no output.
-CANARIES = ("canary@learner.example", "Canary Q. Learner")
 _FUNCTION_PATH = Path(__file__).with_name("function_path")
-_DOUBLE_MEMORY = 60
 
 
 class Certificates:
@@ -72,7 +67,7 @@ class Certificates:
         self.authority = folder / "authority.pem"
         authority.cert_pem.write_to_path(str(self.authority))
         self.context = _context(authority.issue_cert("127.0.0.1"))
-        # OpenSSL asks for every handshake, also where the client names no host, as for an address.
+        # OpenSSL calls this for every handshake, also if the client names no host because it connects to an address.
         self.context.sni_callback = self._choose
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
@@ -86,110 +81,97 @@ def _context(certificate: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
-class SteppingClock:
-    """The wall clock of the function: its offset from the true time, in a file that the function maps into memory."""
+class Victim(Environment):
+    """An execution environment that may be killed at any moment, even while it starts.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.write_bytes(struct.pack("d", 0.0))
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 8)
-        self._offset = 0.0
+    `frozen_until` is the monotonic time until which nothing but its timeout is to end a freeze.
+    """
 
-    def step(self, seconds: float) -> None:
-        """Move it, for all environments at once."""
-        self._offset += seconds
-        self._map[:] = struct.pack("d", self._offset)
+    kills = 0
+    frozen_until = 0.0
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._map.close()
-
-
-class Victim:
-    """An execution environment that may be killed at any moment, its start included."""
-
-    def __init__(self, environment: Environment) -> None:
-        self.environment = environment
-        self.kills = 0
-
-    def invoke(self, event: Mapping[str, Any]) -> bytes:
-        """Invoke the function."""
-        return self.environment.invoke(event)
-
-    def kill(self) -> None:
-        """SIGKILL."""
+    def kill_unexpectedly(self) -> None:
+        """SIGKILL, counted."""
         self.kills += 1
-        self.environment.kill()
+        self.kill()
 
 
 class Deliveries:
-    """SQS as the poller sees it, with at-least-once delivery taken at its word while `rate` is above zero.
+    """SQS as the poller sees it.
 
-    A receive then hides its messages for a second only, so that they come again while they are worked on, or it brings
-    one again that was received before and may have been deleted since, under its old receipt handle.
+    While `twice` is set, messages are hidden for a second only, so that some come again while they are worked on;
+    `doubled` counts those.
     """
 
-    def __init__(self, sqs: Any, seed: int) -> None:
-        self.rate = 0.0
+    def __init__(self, sqs: Any) -> None:
+        self.twice = False
         self.doubled = 0
         self._sqs = sqs
-        self._random = random.Random(seed)
-        self._past: deque[Any] = deque(maxlen=_DOUBLE_MEMORY)
-        self._lock = threading.Lock()
+        self._received: set[str] = set()
         self.delete_message_batch = sqs.delete_message_batch
 
     def receive_message(self, **request: Any) -> dict[str, Any]:
-        """Receive as the poller asks, or a little otherwise."""
-        with self._lock:
-            hide_briefly, bring_again = (self._random.random() < self.rate for _ in range(2))
-        if hide_briefly:
-            request["VisibilityTimeout"] = 1
-        messages = self._sqs.receive_message(**request).get("Messages", [])
-        with self._lock:
-            ids = {message["MessageId"] for message in messages}
-            again = [message for message in self._past if message["MessageId"] not in ids]
-            self._past.extend(messages)
-            if bring_again and again and len(messages) < request["MaxNumberOfMessages"]:
-                messages = [*messages, self._random.choice(again)]
-                self.doubled += 1
-            elif hide_briefly:
-                self.doubled += len(messages)
-        return {"Messages": messages}
+        """Receive as the poller asks, or almost."""
+        if not self.twice:
+            return self._sqs.receive_message(**request)
+        answer = self._sqs.receive_message(**request | {"VisibilityTimeout": 1})
+        ids = {message["MessageId"] for message in answer.get("Messages", [])}
+        self.doubled += len(ids & self._received)
+        self._received |= ids
+        return answer
 
 
 @dataclass(slots=True)
 class World:
-    """Everything that a run is made of; `pending` tells how often an act that is on has hit, `hits` is the sum."""
+    """Everything that a run is made of.
+
+    `clock` holds the seconds by which the function's wall clock differs from the true time. `sent` holds each message
+    with its FIFO group, if it has one; `hits` counts what went wrong, by act, of all that was `planned`;
+    `rate_limited` counts the messages that were sent while the rate was limited.
+    """
 
     folder: Path
     api: StandIn
     certificates: Certificates | None
     proxy: AwsProxy
     rig: Rig
-    victims: list[Victim]
     deliveries: Deliveries
-    clock: SteppingClock
-    timeout: float = TIMEOUT_SECONDS
-    sent: list[Sent] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
+    clock: Path
+    client_secrets: list[str]
+    sent: list[tuple[str | None, Sent]] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
-    client_secrets: list[str] = field(default_factory=list)
-    timers: list[threading.Timer] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
-    pending: dict[str, Callable[[], int]] = field(default_factory=dict)
+    planned: set[str] = field(default_factory=set)
+    rate_limited: int = 0
 
-    def new_secret(self, value: str) -> None:
-        """Let Thrive's client have another secret, and remember it as a canary."""
-        self.api.client_secret = value
-        self.client_secrets.append(value)
+    def step_clock(self, seconds: float) -> int:
+        """Set the clock of all environments forward or back; return 1, for one hit."""
+        with self.clock.open("r+b") as file:
+            [offset] = struct.unpack("d", file.read())
+            file.seek(0)
+            file.write(struct.pack("d", offset + seconds))
+        return 1
 
-    def throttled(self) -> int:
-        """Count the answers 429 until now."""
-        return self.api.requests.counts().get("completion", {}).get("429", 0)
+    def missed(self) -> list[str]:
+        """Return what was planned and hit nothing."""
+        return sorted(name for name in self.planned if not self.hits[name])
+
+    def cut_connections(self) -> None:
+        """Reset every connection to Thrive."""
+        self.api.down()
+        self.listen_again()
+
+    def listen_again(self) -> None:
+        """End an outage of Thrive; another program may have taken the port, for a moment."""
+        for _ in range(50):
+            with suppress(OSError):
+                self.api.up()
+                return
+            time.sleep(0.1)
+        self.api.up()
 
     def outputs(self) -> dict[str, str]:
-        """Give what the function and its runtime have written, by file."""
+        """Return what the function and its runtime have written, by file."""
         return {path.name: path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log"))}
 
 
@@ -197,51 +179,36 @@ class World:
 def running_world(
     emulator: Emulator, code: Artefact, folder: Path, *, name: str, seed: int, tls: bool = True, fifo: bool = False
 ) -> Iterator[World]:
-    """Set everything up without sending; on leaving all processes and threads end."""
+    """Set everything up without sending; at the end, all processes and threads end."""
     folder.mkdir(parents=True, exist_ok=True)
     certificates = Certificates(folder) if tls else None
-    api = StandIn(seed=seed, ssl_context=certificates.context if certificates else None)
+    api = StandIn(seed=seed, ssl_context=certificates and certificates.context)
     api.directory.unknown_users.add(UNKNOWN_USER)
     api.directory.unknown_contents.add(UNKNOWN_CONTENT)
-    clock = SteppingClock(folder / "clock")
+    # The weather never clears up: some messages are always deferred, so that their backoff is always being set.
+    api.faults.add(Fault(route="completion", status=503, headers={"Retry-After": "3"}, times=None, probability=0.05))
+    clock = folder / "clock"
+    clock.write_bytes(struct.pack("d", 0.0))
     with ExitStack() as cleanup:
-        cleanup.callback(clock.close)
         cleanup.enter_context(api.running())
         proxy = cleanup.enter_context(AwsProxy(emulator.url, seed=seed).running())
-        plan = Plan(
-            environments=ENVIRONMENTS,
-            visibility=VISIBILITY_SECONDS,
-            parameters={"QueueType": "fifo", "UserWaitHours": "0"} if fifo else {},
-            overrides={
-                **HURRY,
-                "AWS_ENDPOINT_URL": proxy.url,
-                "CLOCK_OFFSET_FILE": str(clock.path),
-                **({"SSL_CERT_FILE": str(certificates.authority)} if certificates else {}),
-            },
-        )
+        variables = {**HURRY, "AWS_ENDPOINT_URL": proxy.url, "CLOCK_OFFSET_FILE": str(clock)}
+        if certificates:
+            variables["SSL_CERT_FILE"] = str(certificates.authority)
+        parameters = {"QueueType": "fifo", "UserWaitHours": "0"} if fifo else {}
+        plan = Plan(visibility=VISIBILITY_SECONDS, parameters=parameters, overrides=variables)
         rig = cleanup.enter_context(running_rig(emulator, api, code, folder, name=name, plan=plan))
-        deliveries = Deliveries(emulator.sqs, seed)
-        rig, victims = _with_victims(rig, deliveries, folder)
+        # In place of the rig's own poller and environments, which have not been started: ones that misbehave, with the
+        # function behind a clock that steps. The function's own folders come first, so that ours replaces none of it.
+        own = {
+            **rig.runtime.variables,
+            "PYTHONPATH": f"{rig.runtime.variables['PYTHONPATH']}{os.pathsep}{_FUNCTION_PATH}",
+        }
+        runtime = replace(rig.runtime, handler="stepping_clock.lambda_handler", variables=own)
+        victims = [Victim(runtime, folder, f"environment-{number}") for number in range(ENVIRONMENTS)]
+        deliveries = Deliveries(emulator.sqs)
+        rig = replace(rig, environments=victims, poller=Poller(deliveries, rig.stack.event_source, victims))
         for victim in victims:
-            cleanup.callback(victim.environment.kill)
+            cleanup.callback(victim.kill)
         cleanup.callback(rig.poller.stop)
-        world = World(folder, api, certificates, proxy, rig, victims, deliveries, clock)
-        world.client_secrets.append(api.client_secret)
-        # Bad weather never quite ends: some messages are always deferred, so that their backoff is always being set.
-        api.faults.add(
-            Fault(route="completion", status=503, headers={"Retry-After": "3"}, times=None, probability=0.05)
-        )
-        cleanup.callback(lambda: [timer.cancel() for timer in world.timers])
-        yield world
-
-
-def _with_victims(rig: Rig, deliveries: Deliveries, folder: Path) -> tuple[Rig, list[Victim]]:
-    """Put our own environments in the place of the rig's, which have not been started."""
-    variables = dict(rig.runtime.variables)
-    # The function behind a clock that steps. Its own files come first, so that nothing of ours can stand in for them.
-    variables["PYTHONPATH"] += f"{os.pathsep}{_FUNCTION_PATH}"
-    runtime = replace(rig.runtime, handler="stepping_clock.lambda_handler", variables=variables)
-    environments = [Environment(runtime, folder, f"environment-{n}") for n in range(1, ENVIRONMENTS + 1)]
-    victims = [Victim(environment) for environment in environments]
-    poller = Poller(deliveries, rig.stack.event_source, victims)
-    return replace(rig, runtime=runtime, environments=environments, poller=poller), victims
+        yield World(folder, api, certificates, proxy, rig, deliveries, clock, [api.client_secret])

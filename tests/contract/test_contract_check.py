@@ -1,4 +1,4 @@
-"""The check of requests against Thrive's OpenAPI file bites."""
+"""The check of requests against Thrive's OpenAPI file finds what the file does not describe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
     ],
 )
 def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
-    """A request that the contract describes must pass."""
+    """A request that the contract describes passes."""
     assert_request_matches_contract(method, path, headers, body)
 
 
@@ -58,13 +58,13 @@ def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str
 def test_all_other_requests_are_refused(
     method: str, path: str, headers: dict[str, str], body: bytes, reason: str
 ) -> None:
-    """A request that the contract does not describe must fail, with the reason."""
+    """A request that the contract does not describe fails, with the reason."""
     with pytest.raises(AssertionError, match=reason):
         assert_request_matches_contract(method, path, headers, body)
 
 
 def test_a_refusal_shows_no_values() -> None:
-    """The message must name what is wrong, and hold neither a token nor a member's value."""
+    """The message names what is wrong, and holds neither a token nor a member's value."""
     headers = {**JSON, "Authorization": "Bearer canary-token"}
 
     with pytest.raises(AssertionError) as refused:

@@ -19,12 +19,13 @@ EXPECTED = {
     "s3transfer",
     "six.py",
     "typing_extensions.py",
+    "tzdata",
     "urllib3",
 }
 FOREIGN_NAMES = {"tests", "test", "sandbox", "completion_sync_cli", "examples", "bin", "events"}
 FOREIGN_SUFFIXES = (".dist-info", ".pyi", ".md", ".c", ".so")
-# Unzipped, with byte code: 7.8 MB when this was written.
-MAX_BYTES = 8_500_000
+# Unzipped, with byte code: 8.9 MB when this was written.
+MAX_BYTES = 9_300_000
 
 
 def test_only_what_is_needed_ships(code: Artefact) -> None:
@@ -40,9 +41,9 @@ def test_only_what_is_needed_ships(code: Artefact) -> None:
 
 
 def test_only_the_services_in_use_ship(code: Artefact) -> None:
-    """Of botocore's hundreds of service models, two are there."""
+    """Of botocore's hundreds of service models, three are there."""
     models = {path.name for path in (code.path / "botocore" / "data").iterdir() if path.is_dir()}
-    assert models == {"secretsmanager", "sqs"}
+    assert models == {"s3", "secretsmanager", "sqs"}
 
 
 def test_every_shipped_package_keeps_its_licence(code: Artefact) -> None:

@@ -9,6 +9,9 @@ from bench import derived, report
 from bench.contenders import ASYNC, CONTENDERS, LABELS, NODE, OURS
 from bench.measures import MEASURES
 
+# One run for all, also with pytest-xdist's `--dist loadgroup`.
+pytestmark = pytest.mark.xdist_group("bench")
+
 PAGE = "before\n<!-- bench:{} -->\nto be replaced\n<!-- /bench -->\nafter\n"
 SUMMARY = PAGE.format("summary")
 

@@ -31,6 +31,7 @@ METRICS = {
     "SecretReads",
     "AuthFailures",
     "Throttles",
+    "ConfigErrors",
     "ApiLatency",
 }
 
@@ -214,7 +215,7 @@ def test_a_fifo_groups_bad_messages_are_all_dead_lettered(make_pipeline: Callabl
 
 
 def test_metrics_are_written_in_embedded_metric_format(make_pipeline: Callable[..., Pipeline]) -> None:
-    """Standard output holds every metric of the design, one dimension, and the counts of what happened."""
+    """Standard output holds the metrics of every invocation, one dimension, and the counts of what happened."""
     pipeline = make_pipeline()
     fault = Fault(route="completion", status=429, headers={"Retry-After": "3"}, times=1, user_id="user-2")
     pipeline.thrive.faults.add(fault)

@@ -1,183 +1,136 @@
-"""One hostile record among good ones, and direct events of any shape: an outcome by the table, and nothing else."""
+"""One hostile record among good ones, and direct events of any shape."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from completion_sync.errors import EventNotRecordedError, UnsupportedEventError
+from completion_sync import events
+from completion_sync.completion import Completion, Unresolved
+from completion_sync.errors import EventNotRecordedError, InvalidMessageError, UnsupportedEventError
 from tests.hostile import shapes
-from tests.hostile.cases import cases
-from tests.hostile.oracles import (
-    HOSTILE_ID,
-    NEIGHBOURS,
-    assert_answer,
-    assert_log,
-    completion_in_body,
-    judge_record,
-    neighbour,
-)
-from tests.support.fakes import body, completion_fields, sns_notification, sqs_event, sqs_record
+from tests.hostile.world import CREATED, HOSTILE, NEIGHBOURS, World, assert_harmless_log, cases, neighbour, world
+from tests.support.fakes import sns_notification, sqs_record
 
 if TYPE_CHECKING:
-    from tests.hostile.worlds import Seen, World
+    from tests.hostile.world import Seen
+
+INVALID = ("rejected", "invalid_message")
+# How the detail of a dead letter may begin.
+_PLACES = "body|Message|detail|userId|userRef|contentId|contentCode|completedAt|time"
+_PLACES += "|userId (or|and) userRef|contentId (or|and) contentCode"
 
 
-def hostile(text: object, **changes: Any) -> dict[str, Any]:
-    """Give the record that has this body."""
-    return sqs_record("", message_id=HOSTILE_ID, **changes) | {"body": text}
+def hostile(text: object, name: str = HOSTILE) -> dict[str, Any]:
+    """Return a record with this body."""
+    return sqs_record("", message_id=name) | {"body": text}
+
+
+def request_for(text: object) -> set[bytes]:
+    """Return the request that a body leads to, if it leads to one; the unit tests hold what it is."""
+    try:
+        content = events.read_body(text)
+    except InvalidMessageError:
+        return set()
+    if isinstance(content, Unresolved):
+        # Every reference is found; without a configuration no code is.
+        content = content.resolve("user-7", content.content_id) if content.content_id else None
+    return {content.to_json()} if isinstance(content, Completion) else set()
+
+
+def deliver(it: World, *records: dict[str, Any]) -> Seen:
+    """Deliver hostile records between two good ones, and check that each is judged by its own body alone."""
+    before, after = (neighbour(name) for name in NEIGHBOURS)
+    batch = [before, *records, after]
+    seen = it.deliver(*batch)
+    expected = {record["messageId"]: request_for(record.get("body")) for record in batch}
+    assert seen.outcomes == {name: CREATED if request else INVALID for name, request in expected.items()}
+    assert set(it.sent) == set().union(*expected.values())
+    # No queue takes an empty body: it is left to SQS's own redrive.
+    rejected = {each["messageId"]: each.get("body") for each in records if not expected[each["messageId"]]}
+    rejected = {name: text for name, text in rejected.items() if text and isinstance(text, str)}
+    letters = {
+        entry["MessageAttributes"]["sourceMessageId"]["StringValue"]: entry for entry in it.function.dead_letters
+    }
+    assert {name: entry["MessageBody"] for name, entry in letters.items()} == rejected
+    for entry in letters.values():
+        attributes = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
+        assert attributes["reason"] == "invalid_message"
+        assert re.fullmatch(rf"({_PLACES}): .{{1,250}}", attributes["detail"])
+    return seen
 
 
 @cases(700)
 @given(shapes.bodies)
-def test_any_body_among_good_ones(world: World, text: object) -> None:
-    """Whatever one body holds, it ends by the table and its neighbours are created."""
-    judge_record(world, hostile(text))
+def test_any_body_among_good_ones(text: object) -> None:
+    """A body is recorded or dead-lettered unchanged, and its neighbours are recorded."""
+    with world() as it:
+        deliver(it, hostile(text))
 
 
-@cases(450)
-@given(shapes.completions.map(shapes.dumped))
-def test_a_completion_with_one_field_gone_wrong(world: World, text: str) -> None:
-    """A completion is recorded exactly where each of its fields is as the README says, and else rejected."""
-    judge_record(world, hostile(text))
+@cases(100)
+@given(shapes.deep_texts, st.booleans())
+@example("[" * 100_000, True)
+@example('{"a":' * 100_000, False)
+def test_any_depth(text: str, in_sns: bool) -> None:  # noqa: FBT001 - Hypothesis passes it by position
+    """A body nested a hundred thousand levels deep is rejected like any other, plain and inside a notification."""
+    with world() as it:
+        deliver(it, hostile(json.dumps(sns_notification(text)) if in_sns else text))
 
 
 @cases(300)
-@given(shapes.timestamps())
-def test_any_moment(world: World, moment: str) -> None:
-    """A moment is sent on in UTC to the millisecond or refused; a naive or impossible one never becomes another."""
-    judge_record(world, hostile(body(completedAt=moment)))
-
-
-@cases(500)
-@given(shapes.spoilt(st.one_of(shapes.completions, st.just(completion_fields()))))
-def test_a_good_body_spoilt_in_one_place(world: World, text: str) -> None:
-    """A cut, an insertion, a second key, a depth or a size beyond the limit ends in one rejected message."""
-    judge_record(world, hostile(text))
-
-
-@cases(400)
-@given(st.one_of(shapes.envelopes.map(shapes.dumped), shapes.spoilt(shapes.envelopes)))
-def test_any_eventbridge_envelope(world: World, text: str) -> None:
-    """An EventBridge envelope with a part of it mutated is recorded or rejected, by what it then says."""
-    judge_record(world, hostile(text))
-
-
-@cases(400)
-@given(st.one_of(shapes.notifications.map(shapes.dumped), shapes.spoilt(shapes.notifications)))
-def test_any_sns_envelope(world: World, text: str) -> None:
-    """An SNS notification with a part of it mutated is recorded or rejected, by what it then says."""
-    judge_record(world, hostile(text))
-
-
-@cases(200)
-@given(st.one_of(shapes.deep_texts, shapes.unclosed_texts), st.booleans())
-@example("[" * 100_000, True)
-@example('{"a":' * 100_000, False)
-def test_any_depth(world: World, text: str, in_sns: bool) -> None:  # noqa: FBT001 - Hypothesis's own
-    """A hundred thousand levels end like any other poison, plain and inside a notification."""
-    judge_record(world, hostile(json.dumps(sns_notification(text)) if in_sns else text))
-
-
-@cases(400)
-@given(shapes.records())
-def test_any_record_around_the_body(world: World, record: dict[str, Any]) -> None:
-    """Missing, foreign and wrongly typed parts of a record harm neither it nor its neighbours."""
-    judge_record(world, record)
-
-
-@cases(150)
-@given(shapes.bodies)
-def test_a_hostile_record_in_a_fifo_group(world: World, text: object) -> None:
-    """A rejected record does not hold the messages behind it in its group."""
-    judge_record(world, hostile(text, group="g"), group="g")
+@given(shapes.records(HOSTILE))
+def test_any_record_around_the_body(record: dict[str, Any]) -> None:
+    """Missing and wrongly typed parts of a record harm neither it nor its neighbours."""
+    with world() as it:
+        deliver(it, record)
 
 
 @cases(100)
 @given(st.lists(shapes.bodies, min_size=1, max_size=12))
-def test_many_hostile_records_in_threads(threaded: World, texts: list[object]) -> None:
-    """In threads as in production, each of many hostile records ends by the table, whatever the others are."""
-    records = [hostile(text) | {"messageId": f"hostile-{index}"} for index, text in enumerate(texts)]
-    seen = threaded.fresh().invoke(sqs_event(neighbour(NEIGHBOURS[0]), *records, neighbour(NEIGHBOURS[1])))
-    expected = {record["messageId"]: completion_in_body(record["body"]) for record in records}
-    assert seen.outcomes == {
-        **dict.fromkeys(NEIGHBOURS, ("created", None)),
-        **{name: ("created", None) if good else ("rejected", "invalid_message") for name, good in expected.items()},
-    }
-    stored = {entry["MessageAttributes"]["sourceMessageId"]["StringValue"] for entry in threaded.sqs.dead_letters}
-    rejected = {name for name, good in expected.items() if not good}
-    assert stored <= rejected
-    assert_answer(seen.answer, {*NEIGHBOURS, *expected}, rejected - stored)
-    assert_log(seen)
+def test_many_hostile_records_side_by_side(texts: list[object]) -> None:
+    """Of many hostile records each is judged by its own body, with several requests in flight."""
+    with world(MAX_CONCURRENCY="4") as it:
+        deliver(it, *(hostile(text, f"hostile-{index}") for index, text in enumerate(texts)))
 
 
-@cases(600)
+@cases(500)
 @given(shapes.events)
-def test_any_direct_event(world: World, event: Any) -> None:
-    """Whatever invokes the function ends in an answer by the table, or in one of the two errors that are promised."""
-    judge_event(world, event)
+def test_any_event(event: Any) -> None:
+    """Whatever the event, the function answers for it or raises one of the two errors that are promised."""
+    with world() as it:
+        if events.is_sqs_event(event):
+            it.deliver(*event["Records"])
+            return
+        seen = it.invoke(event)
+        assert_harmless_log(seen)
+        if events.is_eventbridge_event(event):
+            assert_direct_event(it, event, seen)
+        else:
+            assert type(seen.error) is UnsupportedEventError
+            assert seen.error.__context__ is None
+            assert str(seen.error).isascii()
+            assert len(str(seen.error)) < 15_000
+            assert it.server.accepts == len(it.function.sqs.calls) == 0
 
 
-def judge_event(world: World, event: Any) -> None:
-    """Invoke the function with anything and hold what comes of it against the tables."""
-    seen = world.fresh().invoke(event)
-    assert_log(seen)
-    if is_sqs(event):
-        identifiers = [record["messageId"] for record in event["Records"]]
-        assert seen.error is None
-        settled = {entry["MessageAttributes"]["sourceMessageId"]["StringValue"] for entry in world.sqs.dead_letters}
-        settled |= {name for name, line in seen.messages.items() if line["outcome"] in ("created", "exists")}
-        assert_answer(seen.answer, set(identifiers), set(identifiers) - settled)
-    elif isinstance(event, dict) and "detail-type" in event and "detail" in event:
-        judge_direct(world, event, seen)
-    else:
-        assert type(seen.error) is UnsupportedEventError
-        assert seen.error.__context__ is None
-        assert str(seen.error).isascii()
-        assert len(str(seen.error)) < 20 * 700
-        assert not world.thrive.requests
-
-
-def is_sqs(event: Any) -> bool:
-    """Tell whether every record says that it came from SQS, and under which id."""
-    return (
-        isinstance(event, dict)
-        and isinstance(event.get("Records"), list)
-        and all(
-            isinstance(record, dict)
-            and record.get("eventSource") == "aws:sqs"
-            and isinstance(record.get("messageId"), str)
-            and record.get("messageId")
-            for record in event["Records"]
-        )
-    )
-
-
-def judge_direct(world: World, event: dict[str, Any], seen: Seen) -> None:
-    """Hold what became of a direct event against the table: it is judged as it would be on the queue."""
+def assert_direct_event(it: World, event: dict[str, Any], seen: Seen) -> None:
+    """Check that a direct event is judged as its JSON text would be on a queue."""
     try:
-        # What JSON has no number for is null.
+        # JSON has no infinite numbers: they become null.
         text = json.dumps(json.loads(json.dumps(event), parse_constant=lambda _: None))
     except RecursionError:
         text = ""
-    expected = completion_in_body(text)
-    if expected:
-        assert seen.error is None
-        assert seen.answer == {"outcome": "created", "statementId": "statement-1"}
-        assert set(world.thrive.ledger) == {expected}
-        return
-    assert not world.thrive.requests
-    if text:
-        [(_, request)] = world.sqs.calls
-        [entry] = request["Entries"]
-        assert json.loads(entry["MessageBody"], parse_constant=str) == json.loads(text)
-    if world.sqs.dead_letters:
-        assert seen.error is None
-        assert set(seen.answer) == {"outcome", "reason", "detail"}
-        assert (seen.answer["outcome"], seen.answer["reason"]) == ("rejected", "invalid_message")
+    assert set(it.sent) == request_for(text)
+    if it.sent:
+        assert seen.answer["outcome"] == "created"
+    elif it.dead_lettered:
+        assert (seen.answer["outcome"], seen.answer["reason"]) == INVALID
+        assert json.loads(it.function.dead_letters[0]["MessageBody"]) == json.loads(text)
     else:
         assert type(seen.error) is EventNotRecordedError
         assert str(seen.error) == "rejected: invalid_message"

@@ -466,7 +466,7 @@ def test_each_deferred_message_has_its_backoff(count: int, function: Function, t
     sizes = [len(request["Entries"]) for request in function.sqs.of("change_message_visibility_batch")]
     assert sorted(sizes, reverse=True) == [10] * (count // 10) + [count % 10] * (count % 10 > 0)
     for number in range(count):
-        whole = min(3600, 30 * 2**number)
+        whole = min(900, 30 * 2**number)
         assert whole / 2 <= function.visibilities[f"receipt-of-message-{number}"] <= whole
 
 

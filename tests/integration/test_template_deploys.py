@@ -129,7 +129,7 @@ def test_the_queues_are_made_as_written(account: Account, name: str) -> None:
     ids = account.ids(name)
     source, dead = account.attributes(ids["SourceQueue"]), account.attributes(ids["DeadLetterQueue"])
     assert source["VisibilityTimeout"] == "420"
-    assert json.loads(source["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 100}
+    assert json.loads(source["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 400}
     assert int(source["MessageRetentionPeriod"]) < int(dead["MessageRetentionPeriod"]) == 14 * 86_400
     assert json.loads(dead["RedriveAllowPolicy"])["sourceQueueArns"] == [source["QueueArn"]]
     assert (source.get("FifoQueue") == "true") == (PARAMETER_SETS[name].get("QueueType") == "fifo")

@@ -158,7 +158,7 @@ def test_no_answer_is_one_request_and_a_temporary_error_that_shows_nothing_of_it
 def holds_nothing(error: TemporaryError, server: RawServer) -> bool:
     """Return whether an error quotes nothing, and has no library's error behind it."""
     text = texts_of(error)
-    return CANARY not in text and str(server.port) not in text and not error.__cause__ and error.__suppress_context__
+    return CANARY not in text and str(server.port) not in text and not error.__cause__ and not error.__context__
 
 
 def test_reset_of_a_kept_connection_is_not_hidden_as_a_retry_is_up_to_the_caller() -> None:

@@ -1,392 +1,679 @@
-"""How the code is broken on purpose: each breakage is a small patch of the source, and the seeds that catch it.
+"""How the package is broken on purpose, to see that the watch notices.
 
-``within`` is the promise that the test holds: of the seeds 0, 1, … that many are enough. ``caught_by`` matches
-what the watch then says, so that a breakage is caught for its own reason.
+A breakage replaces something by its name, or edits one place in a function's syntax tree; both raise an error when what
+they mean is no longer there. ``within`` is what the test holds: of the seeds 0, 1, … so many are enough. ``caught_by``
+matches what the watch says first, so that a breakage is caught for its own reason.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .package import Patch
+from .kernel import kernel
+
+if TYPE_CHECKING:
+    from .package import Package
+
+Breakage = Callable[["Package"], None]
 
 
-@dataclass(frozen=True)
-class Bite:
-    """One breakage."""
+class Bite(NamedTuple):
+    """One breakage of the package."""
 
     name: str
-    patches: tuple[Patch, ...]
     within: int
     caught_by: str
+    breakages: tuple[Breakage, ...]
 
 
-def _bite(name: str, within: int, caught_by: str, *patches: tuple[str, str, str]) -> Bite:
-    return Bite(name, tuple(Patch(*patch) for patch in patches), within, caught_by)
+def bite(name: str, within: int, caught_by: str, *breakages: Breakage) -> Bite:
+    """Describe a breakage."""
+    return Bite(name, within, caught_by, breakages)
 
+
+def put(path: str, value: object) -> Breakage:
+    """Replace a name by a value or a function."""
+    return lambda package: package.replace(path, lambda _: value)
+
+
+def wrap(path: str, make: Callable[[Any], Any]) -> Breakage:
+    """Replace a name by what ``make`` returns for the original."""
+    return lambda package: package.replace(path, make)
+
+
+def edit(path: str, change: Callable[[ast.FunctionDef], int]) -> Breakage:
+    """Change one place in a function's syntax tree."""
+    return lambda package: package.rewrite(path, change)
+
+
+# ---- what several of them need
+
+
+def settles(*names: str) -> Breakage:
+    """Count messages with these outcomes as settled."""
+    return wrap(
+        "handler._is_settled",
+        lambda original: lambda message, result, dead: result.outcome.name in names or original(message, result, dead),
+    )
+
+
+def answers(change: Callable[[dict[str, Any]], Any]) -> Breakage:
+    """Change the answer to a batch."""
+    return wrap("handler._handle_batch", lambda original: lambda *given: change(original(*given)))
+
+
+def reads(means: Callable[[Any, int], bool], how: Callable[[Any, int], Any]) -> Breakage:
+    """Read some of Thrive's answers to completions, given the answer and its status, in another way."""
+
+    def breakage(package: Package) -> None:
+        def make(original: Any) -> Any:
+            def interpret(self: Any, response: Any, grant: Any, *, expects_list: bool) -> Any:
+                if self._scope == "api/write" and means(response, response.status):
+                    return how(package, response.status)(grant)
+                return original(self, response, grant, expects_list=expects_list)
+
+            return interpret
+
+        package.replace("thrive.ThriveApi._interpret", make)
+
+    return breakage
+
+
+def created(package: Any, _status: int) -> Any:
+    """Return what reads an answer as a record that was created."""
+    return lambda grant: package.thrive.Answer(201, {}, grant)
+
+
+def refused(package: Any, _status: int) -> Any:
+    """Return what reads an answer as a refusal of the completion."""
+    return lambda grant: package.thrive.Answer(422, {}, grant)
+
+
+def backoff(change: Callable[[Any, int, float | None], tuple[int, float | None]]) -> Breakage:
+    """Change what the backoff is computed from."""
+
+    def make(original: Any) -> Any:
+        def seconds(self: Any, receive_count: int, retry_after: float | None = None, passed: float = 0.0) -> Any:
+            return original(self, *change(self, receive_count, retry_after), passed)
+
+        return seconds
+
+    return wrap("retry.Backoff.seconds", make)
+
+
+def in_except(statement: str) -> Callable[[ast.FunctionDef], int]:
+    """Add a statement to what handles exceptions in a function."""
+
+    def change(function: ast.FunctionDef) -> int:
+        handlers = [node for node in ast.walk(function) if isinstance(node, ast.ExceptHandler)]
+        for handler in handlers:
+            handler.body += ast.parse(statement).body
+        return len(handlers)
+
+    return change
+
+
+def without_finally(function: ast.FunctionDef) -> int:
+    """Do nothing in the function's ``finally``."""
+    tries = [node for node in ast.walk(function) if isinstance(node, ast.Try) and node.finalbody]
+    for node in tries:
+        node.finalbody = [ast.Pass()]
+    return len(tries)
+
+
+def assigned(name: str, value: str) -> Callable[[ast.FunctionDef], int]:
+    """Replace the value that is assigned to a variable."""
+
+    def change(function: ast.FunctionDef) -> int:
+        targets = [
+            node
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(one, ast.Name) and one.id == name for one in node.targets)
+        ]
+        for node in targets:
+            node.value = ast.parse(value, mode="eval").body
+        return len(targets)
+
+    return change
+
+
+# ---- the implementations that do not fit into a line
+
+
+def _sends_nothing_and_says_so(original: Any) -> Any:
+    return lambda self, url, chunk: original(self, url, chunk) or {message.id for message, *_ in chunk}
+
+
+def _ignores_failed_entries(original: Any) -> Any:
+    def send(self: Any, url: Any, chunk: Any) -> Any:
+        return {message.id for message, *_ in chunk} if original(self, url, chunk) else set()
+
+    return send
+
+
+def _changes_bodies(original: Any) -> Any:
+    return lambda self, url, chunk: original(self, url, [(message, f"{body} ", rest) for message, body, rest in chunk])
+
+
+def _never_raises(original: Any) -> Any:
+    def handle(*given: Any) -> Any:
+        try:
+            return original(*given)
+        except Exception:  # noqa: BLE001 - the breakage
+            return {"outcome": "deferred"}
+
+    return handle
+
+
+def _lost_means_created(package: Package) -> None:
+    def make(original: Any) -> Any:
+        def post(*given: Any) -> Any:
+            try:
+                return original(*given)
+            except package.errors.TemporaryError:
+                return package.transport.Response(201, b"{}")
+
+        return post
+
+    package.replace("transport.Transport.post", make)
+
+
+def _never_renews(package: Package) -> None:
+    def renew(*_: Any) -> Any:
+        raise package.errors.RefusedError("refused", status=401)
+
+    package.replace("authorization.Authorizer.renew", lambda _: renew)
+
+
+def _renews_with_old_credentials(original: Any) -> Any:
+    def renew(self: Any, refused: Any, deadline: Any) -> Any:
+        if refused.token is None or refused.renewals:
+            return original(self, refused, deadline)
+        self._tokens.invalidate(refused.token)
+        return self._grant(refused.reading, deadline, renewals=1)
+
+    return renew
+
+
+def _completed_now(original: Any) -> Any:
+    def to_json(self: Any) -> Any:
+        now = datetime.fromtimestamp(kernel().process.wall(), UTC)
+        return original(dataclasses.replace(self, completed_at=f"{now:%Y-%m-%dT%H:%M:%S}.000Z"))
+
+    return to_json
+
+
+def _any_trouble_halts(package: Package) -> None:
+    def learn(self: Any, error: Any, _subject: Any) -> None:
+        self._halted = package.errors.AccessError("unavailable", f"Thrive is unwell: {type(error).__name__}")
+
+    package.replace("sync._Access.failed", lambda _: learn)
+
+
+def _forbidden_halts(package: Package) -> None:
+    def make(original: Any) -> Any:
+        def learn(self: Any, error: Any, subject: Any) -> None:
+            original(self, error, subject)
+            if error.status == 403:
+                self._halted = package.errors.AccessError(error.reason, "one was forbidden", status=403)
+
+        return learn
+
+    package.replace("sync._Access.failed", make)
+
+
+def _without_groups(original: Any) -> Any:
+    return lambda messages: original([dataclasses.replace(message, group=None) for message in messages])
+
+
+def _without_holding(original: Any) -> Any:
+    return lambda messages: [dataclasses.replace(lane, is_group=False) for lane in original(messages)]
+
+
+def _forgets_the_deadline(package: Package) -> None:
+    package.replace(
+        "handler._work_deadline", lambda _: lambda application, *_: package.clock.Deadline(application.clock, 600)
+    )
+
+
+def _without_cap(original: Any) -> Any:
+    return lambda self, base, _cap, *rest: original(self, base, 43_200, *rest)
+
+
+def _without_lock(original: Any) -> Any:
+    def init(self: Any, *given: Any) -> None:
+        original(self, *given)
+        self._lock = contextlib.nullcontext()
+
+    return init
+
+
+def _forgets_the_token(self: Any, _token: Any) -> None:
+    self._token = None
+
+
+def _true_is_a_second(original: Any) -> Any:
+    return lambda expires_in: 1.0 if expires_in is True else original(expires_in)
+
+
+def _always_reads(self: Any) -> Any:
+    with self._lock:
+        return self._read()
+
+
+def _forgets_before_reading(original: Any) -> Any:
+    def read(self: Any) -> Any:
+        self._current = None
+        return original(self)
+
+    return read
+
+
+def _logs_bodies(original: Any) -> Any:
+    def log(self: Any, message: Any, result: Any, age: float = 0.0) -> None:
+        original(self, message, result, age)
+        self.notice(message.body)
+
+    return log
+
+
+def _renames_reasons(original: Any) -> Any:
+    return lambda *given: original(*given) | {"reason": "refused"}
+
+
+def _fails_at_once(package: Package) -> None:
+    def make(original: Any) -> Any:
+        def call(
+            self: Any, operation: Any, deadline: Any, pressure: Any, subject: Any, *, probing: bool = False
+        ) -> Any:
+            def single() -> Any:
+                try:
+                    return operation()
+                except package.errors.TemporaryError:
+                    pressure.failed(subject)
+                    raise
+
+            return original(self, single, deadline, pressure, subject, probing=probing)
+
+        return call
+
+    package.replace("retry.RetryPolicy.call", make)
+
+
+def _counts_attempts(original: Any) -> Any:
+    def failed(self: Any, subject: Any, now: Any) -> Any:
+        if subject in self._tried:
+            self._failed.add(object())
+        return original(self, subject, now)
+
+    return failed
+
+
+def _never_ends(original: Any) -> Any:
+    return lambda self: None if self.began is not None else original(self)
+
+
+def _only_ends_outages(original: Any) -> Any:
+    return lambda self: original(self) if self.began is not None else None
+
+
+def _ends_by_itself(original: Any) -> Any:
+    def probe_failed(self: Any, subject: Any, now: Any) -> None:
+        original(self, subject, now)
+        self.answered()
+
+    return probe_failed
+
+
+def _first_of_each_pair_alone(original: Any) -> Any:
+    def is_probe_due(self: Any, subject: Any, now: Any) -> Any:
+        self._first = None
+        return original(self, subject, now)
+
+    return is_probe_due
+
+
+def _holds_nothing_back(self: Any, *, probing: bool) -> None:
+    pass
+
+
+def _by_the_wall_clock_alone(self: Any, now: Any) -> float:
+    began = self._pause_began
+    return 0.0 if began is None else max(0.0, began.wall + self._pause_seconds - now.wall)
+
+
+def _one_by_one(original: Any) -> Any:
+    return lambda self, sent, retry_after, now: original(self, now, retry_after, now)
+
+
+def _slots_in_the_future(original: Any) -> Any:
+    def throttled(self: Any, sent: Any, retry_after: Any, now: Any) -> Any:
+        is_new = original(self, sent, retry_after, now)
+        self._next_slot = now.monotonic + self._pause_seconds
+        return is_new
+
+    return throttled
+
+
+def _returns_too_soon(package: Package) -> None:
+    def make(original: Any) -> Any:
+        def admit(self: Any, deadline: Any, *, probing: bool = False) -> Any:
+            try:
+                return original(self, deadline, probing=probing)
+            except package.errors.HeldError as error:
+                error.retry_after = None
+                raise
+
+        return admit
+
+    package.replace("pressure.Pressure.admit", make)
+
+
+def _renewal_must_work(package: Package) -> None:
+    def renew(self: Any, _token: Any, credentials: Any, deadline: Any) -> Any:
+        with self._lock:
+            return self._fetch(credentials, deadline)
+
+    package.replace("tokens.TokenCache._renew", lambda _: renew)
+
+
+SETTLED = "without an answer or a dead letter|of its group was decided"
+REFUSED = "was dead-lettered for refused|of its group was decided"
+HELD = "held back"
 
 BITES = (
     # ---- what leaves the queue
-    _bite(
-        "deferred messages are acknowledged",
-        25,
-        "acknowledged, but the log says",
-        ("handler", "return isinstance(result.outcome, (Created, Existing))", "return True"),
-    ),
-    _bite(
-        "rejected messages are acknowledged without a dead letter",
-        100,
-        "without an answer or a dead letter",
-        ("handler", "return message.id in dead_lettered", "return True"),
-    ),
-    _bite(
-        "a failed call to the dead-letter queue is swallowed",
+    bite("deferred messages are acknowledged", 25, "acknowledged, but the log says|" + SETTLED, settles("deferred")),
+    bite("rejected messages are acknowledged without a dead letter", 100, SETTLED, settles("rejected")),
+    bite(
+        "a failed call to the dead-letter queue is ignored",
         150,
-        "without an answer or a dead letter",
-        (
-            "queues",
-            'messages were not dead-lettered: {describe(error)}")\n            return set()',
-            'messages were not dead-lettered: {describe(error)}")\n            return {item[0].id for item in chunk}',
-        ),
+        SETTLED,
+        wrap("queues.Queues._send", _sends_nothing_and_says_so),
     ),
-    _bite(
-        "failed entries of a batch call are swallowed",
-        300,
-        "without an answer or a dead letter",
-        (
-            "queues",
-            'sent = {entry["Id"] for entry in answer.get("Successful", [])}',
-            "sent = {str(index) for index in range(len(chunk))}",
-        ),
+    bite(
+        "failed entries of a batch call are ignored", 300, SETTLED, wrap("queues.Queues._send", _ignores_failed_entries)
     ),
-    _bite(
-        "nothing is reported where an exception came",
+    bite(
+        "nothing is reported after an exception",
         100,
-        "without an answer or a dead letter",
-        ("handler", 'unsettled = [record["messageId"] for record in event["Records"]]', "unsettled: list[str] = []"),
+        SETTLED,
+        edit("handler._handle_batch", in_except("unsettled = []")),
     ),
-    _bite(
+    bite(
         "an exception is raised to Lambda",
         100,
         "not a partial batch response",
-        (
-            "handler",
-            "application.telemetry.unexpected(error)\n    return {",
-            "raise\n    return {",
-        ),
+        edit("handler._handle_batch", in_except("raise")),
     ),
-    _bite(
+    bite(
         "the answer names ids that were not received",
         25,
         "the answer names",
-        ("handler", '{"itemIdentifier": identifier}', '{"itemIdentifier": identifier + "x"}'),
+        answers(
+            lambda a: {
+                "batchItemFailures": [{"itemIdentifier": one["itemIdentifier"] + "x"} for one in a["batchItemFailures"]]
+            }
+        ),
     ),
-    _bite(
-        "the answer is null",
-        25,
-        "not a partial batch response",
-        ("handler", 'return {"batchItemFailures": [', '_ = {"batchItemFailures": ['),
-    ),
-    _bite(
-        "the whole batch is reported where one message failed",
+    bite("the answer is null", 25, "not a partial batch response", answers(lambda _: None)),
+    bite(
+        "the whole batch is reported when one message failed",
         50,
         "reported, but the log says|after the last trouble",
-        (
-            "handler",
-            "unsettled = [message.id for message, result in pairs if not _is_settled(message, result, dead_lettered)]",
-            "unsettled = unsettled and [message.id for message, _ in pairs]",
-        ),
+        wrap("handler._is_settled", lambda original: lambda m, r, dead: original(m, r, dead) and False),
     ),
-    _bite(
-        "a direct event is answered though it stands nowhere",
+    bite("a direct event that is nowhere is answered", 300, SETTLED, wrap("handler._handle_event", _never_raises)),
+    bite(
+        "a failed call to the retry queue is ignored",
         300,
-        "without an answer or a dead letter",
-        ("handler", "if not settled:", "if False:"),
+        SETTLED,
+        wrap("queues.Queues.requeue", lambda original: lambda *given: original(*given) or True),
     ),
-    _bite(
-        "a failed call to the retry queue is swallowed",
-        300,
-        "without an answer or a dead letter",
-        (
-            "queues",
-            'retry queue: {describe(error)}")\n            return False',
-            'retry queue: {describe(error)}")\n            return True',
-        ),
-    ),
-    _bite(
-        "a batch call has more than ten entries",
-        200,
-        "with 1[1-9] entries",
-        ("queues", "MAX_ENTRIES = 10", "MAX_ENTRIES = 19"),
-    ),
-    _bite(
-        "a dead letter's body is changed",
-        25,
-        "another body",
-        ("queues", '"MessageBody": body,', '"MessageBody": body.strip() + " ",'),
-    ),
+    bite("a batch call has more than ten entries", 200, "with 1[1-9] entries", put("queues.MAX_ENTRIES", 19)),
+    bite("a dead letter's body is changed", 25, "another body", wrap("queues.Queues._send", _changes_bodies)),
     # ---- what Thrive's answers mean
-    _bite(
-        "5xx counts as created",
-        50,
-        "without an answer or a dead letter|of its group was decided",
-        ("thrive", "if status == 201:", "if status == 201 or status >= 500:"),
-    ),
-    _bite(
-        "a lost connection counts as created",
-        50,
-        "without an answer or a dead letter|of its group was decided",
-        (
-            "transport",
-            'raise TemporaryError("unavailable", _describe(error)) from None',
-            "return Response(201, None)",
-        ),
-    ),
-    _bite(
-        "3xx counts as recorded",
-        300,
-        "without an answer or a dead letter|of its group was decided",
-        ("thrive", "if 200 <= status < 300 or status == 409:", "if 200 <= status < 400 or status == 409:"),
-    ),
-    _bite(
-        "404 counts as recorded",
-        100,
-        "without an answer or a dead letter",
-        ("thrive", "if 200 <= status < 300 or status == 409:", "if 200 <= status < 300 or status in (404, 409):"),
-    ),
-    _bite(
-        "401 counts as a refusal",
-        50,
-        "was dead-lettered for refused|of its group was decided",
-        ("thrive", "while response.status == 401:", "while False:"),
-    ),
-    _bite(
-        "403 counts as a refusal",
-        500,
-        "was dead-lettered for refused|of its group was decided",
-        ("thrive", "if status == 403:", "if status == 4030:"),
-    ),
-    _bite(
-        "429 counts as a refusal",
-        100,
-        "was dead-lettered for refused|of its group was decided",
-        ("thrive", "if status == 429:", "if status == 4290:"),
-    ),
-    _bite(
-        "408 and 425 count as refusals",
+    bite("5xx counts as created", 50, SETTLED, reads(lambda _, status: status >= 500, created)),
+    bite("a lost connection counts as created", 50, SETTLED, _lost_means_created),
+    bite("3xx counts as recorded", 300, SETTLED, reads(lambda _, status: 300 <= status < 400, created)),
+    bite("404 counts as recorded", 100, SETTLED, reads(lambda _, status: status == 404, created)),
+    bite("401 counts as a refusal", 50, REFUSED, _never_renews),
+    bite("403 counts as a refusal", 500, REFUSED, reads(lambda _, status: status == 403, refused)),
+    bite("429 counts as a refusal", 100, REFUSED, reads(lambda _, status: status == 429, refused)),
+    bite("408 and 425 count as refusals", 150, REFUSED, put("thrive._UNAVAILABLE_4XX", frozenset())),
+    bite(
+        "an unreadable body counts as a refusal",
         150,
-        "was dead-lettered for refused|of its group was decided",
-        ("thrive", "_UNAVAILABLE_4XX = frozenset({408, 425})", "_UNAVAILABLE_4XX: frozenset[int] = frozenset()"),
+        REFUSED,
+        reads(lambda response, _: response.body is None, refused),
     ),
-    _bite(
-        "an unreadable body counts as a failure",
+    bite(
+        "a body that is not JSON settles a message",
         150,
-        "was dead-lettered for refused|was recorded, and is to come again",
-        (
-            "thrive",
-            "        status = response.status\n",
-            "        status = 400 if response.body is None else response.status\n",
-        ),
+        f"{SETTLED}|{REFUSED}",
+        wrap("transport.Response.json_object", lambda original: lambda self: original(self) or {}),
     ),
+    bite("a gateway's 404 is Thrive's", 300, REFUSED, put("thrive._GATEWAYS_4XX", frozenset())),
     # ---- what is sent, and how often
-    _bite(
+    bite(
         "completedAt comes from the clock",
         25,
         "what nobody sent",
-        (
-            "completion",
-            '"completedAt": self.completed_at}',
-            '"completedAt": format_timestamp(datetime.fromtimestamp(__import__("time").time(), UTC))}',
-        ),
+        wrap("completion.Completion.to_json", _completed_now),
     ),
-    _bite(
+    bite(
         "one learner's completions count as the same",
         50,
-        "without an answer or a dead letter|of its group was decided",
-        ("sync", "known = self._sent.get(completion)", "known = self._sent.get(completion.user_id)"),
-        ("sync", "self._sent.setdefault(completion, Future())", "self._sent.setdefault(completion.user_id, Future())"),
+        SETTLED + "|in an outage",
+        put("completion.Completion.__hash__", lambda self: hash(self.user_id)),
+        put("completion.Completion.__eq__", lambda self, other: self.user_id == other.user_id),
     ),
-    _bite(
-        "attempts without end", 100, "calls for one completion", ("retry", "MAX_ATTEMPTS = 3", "MAX_ATTEMPTS = 10**9")
-    ),
-    _bite(
-        "one message's trouble stops its batch",
-        100,
-        "deferred without a call",
-        ("sync", "if isinstance(error, AccessError):", "if True:"),
-        ("sync", "raise self._halted.again()", 'raise OutOfTimeError("Thrive is unwell")'),
-    ),
-    _bite(
+    bite("attempts without end", 100, "calls for one completion", put("retry.MAX_ATTEMPTS", 10**9)),
+    bite("one message's trouble stops its batch", 100, "deferred without a call", _any_trouble_halts),
+    bite("one forbidden message stops its batch", 500, "deferred without a call", _forbidden_halts),
+    bite(
         "the groups of a FIFO queue are not kept in order",
         100,
         "of its group was decided",
-        (
-            "sync",
-            "lanes[content if message.group is None else (message.queue_arn, message.group)]",
-            "lanes[content]",
-        ),
+        wrap("sync._lanes", _without_groups),
     ),
-    _bite(
+    bite(
         "a deferred message does not hold its group",
         200,
         "of its group was decided",
-        ("sync", "if held is None and isinstance(result.outcome, Deferred)", "if isinstance(result.outcome, int)"),
+        wrap("sync._lanes", _without_holding),
     ),
-    _bite(
-        "the function's deadline is forgotten",
-        2000,
-        "ran into the hard stop",
-        ("handler", "return Deadline(application.clock, seconds - report)", "return Deadline(application.clock, 600)"),
-    ),
-    _bite(
+    bite("the function's deadline is forgotten", 2000, "ran into the hard stop", _forgets_the_deadline),
+    bite(
         "what was not begun goes on in a later invocation",
         750,
-        "calls for one completion|is to come again|by a memory",
-        ("sync", "            batch.close()\n", "            pass\n"),
-        ("sync", "                future.cancel()\n", "                pass\n"),
+        "calls for one completion|is to come again|by a memory|at once",
+        edit("sync.CompletionSync.run", without_finally),
     ),
-    _bite(
+    bite(
         "connections are kept however long they were idle",
         25,
-        "a pool that was idle",
-        ("transport", "if elapsed(self._last_used, now) > MAX_IDLE_SECONDS:", "if False:"),
+        "a connection that was idle",
+        put("connections.MAX_IDLE_SECONDS", 1e9),
     ),
     # ---- backoff
-    _bite(
-        "no backoff is set",
-        50,
-        "without being put off",
-        ("handler", "postponed.append(Postponed(message, wait_seconds))", "pass"),
-    ),
-    _bite("the backoff is 0", 25, "put off by", ("retry", "return max(0, min(math.ceil(wait), allowed))", "return 0")),
-    _bite(
-        "the backoff has no cap",
-        100,
-        "put off by",
-        ("retry", "whole = min(self._cap, self._base *", "whole = max(0, self._base *"),
-    ),
-    _bite(
-        "the backoff does not grow",
-        50,
-        "put off by",
-        ("retry", "self._base * 2 ** min(max(receive_count, 1) - 1, 30)", "self._base"),
-    ),
-    _bite(
-        "Retry-After is not heeded",
-        300,
-        "put off by",
-        (
-            "retry",
-            "wait = max(self._uniform(whole / 2, whole), retry_after or 0.0)",
-            "wait = self._uniform(whole / 2, whole)",
-        ),
-    ),
+    bite("no backoff is set", 50, "without being put off", put("queues.Queues.postpone", lambda *_: [])),
+    bite("the backoff is 0", 25, "put off by", put("retry.Backoff.seconds", lambda *_: 0)),
+    bite("the backoff has no cap", 100, "put off by", wrap("retry.Backoff.__init__", _without_cap)),
+    bite("the backoff does not grow", 50, "put off by", backoff(lambda self, _, after: (1, after))),
+    bite("Retry-After is not heeded", 300, "put off by", backoff(lambda self, count, _: (count, None))),
+    bite("Retry-After has no limit", 300, "put off by", put("retry.MAX_RETRY_AFTER_SECONDS", 43_200.0)),
     # ---- tokens and secrets
-    _bite(
+    bite(
         "a 401 drops whatever token there is",
         750,
         "while a good one was held",
-        ("tokens", "if self._token is token:", "if True:"),
+        put("tokens.TokenCache.invalidate", _forgets_the_token),
     ),
-    _bite(
+    bite(
         "a thread goes on with credentials that another one has replaced",
         3000,
         "while a good one was held|tried again within a minute",
-        (
-            "authorization",
-            "credentials = refused.credentials if current == refused.credentials else current",
-            "credentials = refused.credentials",
-        ),
+        wrap("authorization.Authorizer.renew", _renews_with_old_credentials),
     ),
-    _bite(
+    bite(
         "every thread fetches a token of its own",
         100,
         "of one environment at once|while a good one was held",
-        (
-            "tokens",
-            "        with self._lock:\n            if self._token is not None and self._token_of",
-            "        if True:\n            if self._token is not None and self._token_of",
-        ),
+        wrap("tokens.TokenCache.__init__", _without_lock),
     ),
-    _bite(
-        "time is told by the monotonic clock alone",
+    bite(
+        "time is the monotonic clock alone",
         25,
         "was idle|was sent after|by a memory",
-        (
-            "retry",
-            "return max(now.wall - since.wall, now.monotonic - since.monotonic)",
-            "return now.monotonic - since.monotonic",
-        ),
+        put("clock.elapsed", lambda since, now: now.monotonic - since.monotonic),
     ),
-    _bite(
+    bite(
         "tokens do not expire",
         50,
         "was sent after",
-        ("tokens", "return elapsed(self.requested, now) < self.lifetime - margin", "return True"),
+        put("tokens.AccessToken.is_due", lambda *_: False),
+        put("tokens.AccessToken.has_expired", lambda *_: False),
     ),
-    _bite(
+    bite(
         "expires_in true counts as one second",
         300,
         "while a good one was held",
-        ("tokens", "if isinstance(expires_in, bool) or not isinstance", "if not isinstance"),
+        wrap("tokens._lifetime", _true_is_a_second),
     ),
-    _bite(
-        "a refusal is not remembered",
-        100,
-        "tried again within a minute",
-        ("tokens", "            self._raise_remembered(credentials)\n", ""),
-    ),
-    _bite(
+    bite("a refusal is not remembered", 100, "tried again within a minute", put("tokens.REFUSAL_SECONDS", 0.0)),
+    bite(
         "a remembered failure outlives a step of the clock",
         1000,
-        "by a memory",
-        ("retry", "return now.wall >= since.wall and elapsed", "return elapsed"),
+        "by a memory|though a probe was due",
+        wrap(
+            "clock.is_within",
+            lambda original: (
+                lambda seconds, since, now: max(now.wall - since.wall, now.monotonic - since.monotonic) < seconds
+            ),
+        ),
     ),
-    _bite(
+    bite(
         "the secret is not read again when it is refused",
         100,
         "not read again",
-        ("authorization", "reread = self._credentials.reread(credentials)", "reread = credentials"),
+        put("credentials.CredentialsCache.reread", lambda self, _: self._current),
     ),
-    _bite(
+    bite(
         "the secret is read for every message",
         25,
         "without need",
-        ("credentials", "if self._current is None or self._age() >= self._valid_for:", "if True:"),
+        put("credentials.CredentialsCache.get", _always_reads),
     ),
-    _bite(
+    bite(
         "without Secrets Manager nothing works",
         150,
         "though a secret was at hand",
-        ("credentials", 'if error.reason == "unavailable" and self._current is not None:', "if False:"),
+        wrap("credentials.CredentialsCache._read", _forgets_before_reading),
+    ),
+    bite(
+        "a failed renewal drops a valid token",
+        500,
+        "though one was at hand|while a good one was held",
+        _renewal_must_work,
+    ),
+    bite(
+        "a renewal is tried with every message",
+        500,
+        "renewed again within 30 s|at once",
+        put("tokens.RENEWAL_RETRY_SECONDS", 0.0),
+    ),
+    # ---- pauses
+    bite("a pause is ignored", 200, "into a pause", put("pressure.Throttle.paused_for", lambda *_: 0.0)),
+    bite(
+        "a pause outlives a step of the clock",
+        1000,
+        "by a pause that is over|put off by",
+        put("pressure.Throttle.paused_for", _by_the_wall_clock_alone),
+    ),
+    bite(
+        "a pause does not end while the environment is frozen",
+        300,
+        "by a pause that is over|by a memory",
+        wrap("pressure.Throttle.throttled", _slots_in_the_future),
+    ),
+    bite(
+        "the 429s of one burst are counted one by one",
+        300,
+        "before the last pause began",
+        wrap("pressure.Throttle.throttled", _one_by_one),
+    ),
+    bite("messages return before the pause ends", 500, "put off by", _returns_too_soon),
+    bite(
+        "there is no pace",
+        300,
+        "of the rate that Thrive accepts|were refused",
+        put("pressure.Throttle.take_slot", lambda *_: 0.0),
+    ),
+    bite("the pace never rises", 600, "of the rate that Thrive accepts", put("pressure.FASTER", 0.0)),
+    # ---- outages and probes
+    bite("an outage begins with single attempts", 100, "an outage that is none", _fails_at_once),
+    bite(
+        "an outage begins with one message that fails three times",
+        300,
+        "an outage that is none",
+        wrap("pressure.Outage.failed", _counts_attempts),
+    ),
+    bite(
+        "an outage begins although Thrive answers",
+        300,
+        "an outage that is none",
+        wrap("pressure.Outage.answered", _only_ends_outages),
+    ),
+    bite("an outage never ends", 100, "an outage that is none", wrap("pressure.Outage.answered", _never_ends)),
+    bite(
+        "an outage ends without an answer",
+        300,
+        "of an outage|in an outage",
+        wrap("pressure.Outage.probe_failed", _ends_by_itself),
+    ),
+    bite(
+        "an outage holds nothing back",
+        100,
+        "of an outage|in an outage",
+        put("pressure.Pressure._raise_if_out", _holds_nothing_back),
+    ),
+    bite(
+        "a probe is repeated", 100, "in an outage", edit("retry.RetryPolicy.call", assigned("is_last", "attempts == 3"))
+    ),
+    bite("outages are probed too often", 300, "of an outage|in an outage", put("pressure.LONGEST_PROBE_SECONDS", 0.0)),
+    bite("outages are probed too seldom", 100, "though a probe was due", put("pressure.LONGEST_PROBE_SECONDS", 3600.0)),
+    bite(
+        "a probe is a message that has failed before",
+        500,
+        "had failed before",
+        put("pressure.Outage.has_failed", lambda self, subject: subject not in self._tried),
+    ),
+    bite(
+        "there is no second probe",
+        500,
+        "a second probe was due",
+        wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone),
     ),
     # ---- what anybody may read
-    _bite(
-        "the log holds bodies",
-        25,
-        "in an output stands",
-        ("observability", '"message_id": message.id[:128],', '"message_id": message.id[:128], "body": message.body,'),
-    ),
-    _bite(
-        "the log holds a library's words",
-        100,
-        "in an output stands",
-        (
-            "transport",
-            'raise TemporaryError("unavailable", _describe(error))',
-            'raise TemporaryError("unavailable", str(error))',
-        ),
-    ),
-    _bite(
+    bite("the log holds bodies", 25, "an output holds", wrap("observability.Telemetry.message", _logs_bodies)),
+    bite("the log holds a library's words", 100, "an output holds", put("transport._describe", str)),
+    bite(
         "dead letters hold whatever Thrive says",
         50,
-        "in an output stands",
-        ("thrive", 'return f": {harmless[:MAX_MESSAGE_LENGTH]}" if harmless else ""', 'return f": {message}"'),
+        "an output holds",
+        put("redaction.Redactor.one_line", lambda self, value, *_: str(value)),
     ),
-    _bite(
+    bite(
         "dead letters name another reason",
         50,
         "was dead-lettered for refused",
-        ("queues", '"reason": outcome.reason,', '"reason": "refused",'),
+        wrap("queues._attributes", _renames_reasons),
     ),
 )

@@ -412,6 +412,34 @@ class RLock(Lock):
             super().release()
 
 
+class Semaphore:
+    """``threading.Semaphore``."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+        self._waiting: list[Task] = []
+
+    def acquire(self, timeout: float) -> bool:
+        """Take one, within some time; a switch point."""
+        run = kernel()
+        run.switch()
+        end = run.now + timeout
+        while self._value == 0 and run.now < end:
+            self._waiting.append(run.task)
+            run.wait(end - run.now)
+            self._waiting = [task for task in self._waiting if task is not run.task]
+        if self._value == 0:
+            return False
+        self._value -= 1
+        return True
+
+    def release(self) -> None:
+        """Return one, and wake all who wait for it."""
+        self._value += 1
+        for task in self._waiting:
+            kernel().wake(task)
+
+
 class Future:
     """``concurrent.futures.Future``, as far as it is used."""
 

@@ -2,9 +2,8 @@
 
 Modelled: environments that are made when none is idle, frozen between invocations (which stops the monotonic clock and
 every thread left behind), retired at will, stopped hard at the timeout, crashed or stalled at any switch point, their
-wall clocks stepped; batches by the mapping's rules (partial batch responses; whatever is malformed, unknown or raised
-fails the batch); batches that are received and never invoked; deletions that fail; two retries of a direct event, and
-then its destination.
+wall clocks stepped; batches by the event source's rules; batches that are received and never invoked; deletions that
+fail; two retries of a direct event, and then its destination.
 
 Not modelled: initialisation and computing take no time; the batching window is 0.
 """
@@ -12,17 +11,20 @@ Not modelled: initialisation and computing take no time; the batching window is 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.pipeline.batches import MalformedAnswerError, failed_ids
 
+from .calls import Calls
 from .kernel import EPOCH, Process
 from .scenario import BACKOFF_BASE, BACKOFF_CAP, FUNCTION_TIMEOUT, REQUEST_TIMEOUT, SECRET_ID, SECRET_MAX_AGE
 from .thrive import Pool, SecretsClient
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from .queues import Stored
     from .scenario import Sent
     from .world import World
@@ -41,12 +43,19 @@ class Invocation:
     messages: list[tuple[Stored, str]] = field(default_factory=list)
     direct: Sent | None = None
     attempt: int = 1
-    output: list[str] = field(default_factory=list)
+    lines: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    defects: list[str] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     unauthorized: Counter[str] = field(default_factory=Counter)
     successes: dict[str, float] = field(default_factory=dict)
     retry_after: dict[str, float] = field(default_factory=dict)
     postponed: set[str] = field(default_factory=set)
+    rate_limited: set[str] = field(default_factory=set)
+    throttles: int = 0
+    # The subjects of probes, and whether they had failed before.
+    probes: list[tuple[Hashable, bool]] = field(default_factory=list)
+    # Whether it read the secret or requested a token, so that a request may leave long after it was admitted.
+    waited_for_access: bool = False
     without_thread: bool = False
     ended: bool = False
 
@@ -58,17 +67,20 @@ class Environment:
         self.name = f"environment-{number}"
         self.process = Process(world.kernel, self.name, self._died)
         self.invocation: Invocation | None = None
-        # Its clocks are not what the watch reckons with: the wall clock was stepped, or a thread stood still.
+        # Its times are not what the watch expects: the wall clock was stepped, or a thread was stalled.
         self.odd_times = False
-        # A thread of one invocation may go on in the next, with what it asked for then.
+        # A thread of one invocation may go on in the next one.
         self.left_threads = False
-        self.in_flight: Counter[str] = Counter()
+        self.unfinished_line = ""
         self.memory = Memory()
+        self.completions = Calls(world, self, "completions", world.scenario.in_flight, subjects=3)
+        # One thread may renew a token that another one has found to be of no use any more.
+        self.tokens = Calls(world, self, "tokens", 2, subjects=1)
         self._world = world
         self._application: Any = None
 
     def application(self) -> Any:
-        """Give what ``bootstrap.application`` gives in this process."""
+        """Return what ``bootstrap.application`` returns in this process."""
         if self._application is None:
             world = self._world
             package = world.package
@@ -77,9 +89,9 @@ class Environment:
             self._application = package.bootstrap.build(settings, secrets=lambda: secrets, sqs=lambda: sqs)
         return self._application
 
-    def pool(self) -> Pool:
-        """Give a connection pool."""
-        return Pool(self._world, self)
+    def pool(self, clock: object) -> Pool:
+        """Return a new connection pool."""
+        return Pool(self._world, self, clock)
 
     def invoke(self, invocation: Invocation) -> None:
         """Thaw it and hand it an event."""
@@ -129,11 +141,11 @@ class Environment:
 
 @dataclass
 class Memory:
-    """What an environment has been told: by it the watch judges what it asks for."""
+    """What an environment has been answered, by which the watch judges what it asks for next."""
 
     token: tuple[str, float, float, str] | None = None
-    token_asked_at: float = 0.0
     asked_at: float = float("-inf")
+    renewed_at: float = float("-inf")
     token_times: list[tuple[str, float]] = field(default_factory=list)
     token_refused: dict[str, float] = field(default_factory=dict)
     refused_tokens: set[str] = field(default_factory=set)
@@ -157,7 +169,7 @@ class Context:
         self._ends = invocation.started + FUNCTION_TIMEOUT
 
     def get_remaining_time_in_millis(self) -> int:
-        """Give what is left."""
+        """Return the time that is left."""
         return max(0, int((self._ends - self._world.kernel.now) * 1000))
 
 
@@ -172,7 +184,7 @@ class Fleet:
         self._world = world
 
     def environment(self) -> Environment:
-        """Give the environment whose thread runs now."""
+        """Return the environment whose thread runs now."""
         process = self._world.kernel.process
         return next(environment for environment in reversed(self.environments) if environment.process is process)
 
@@ -255,8 +267,6 @@ class Poller:
             batch = world.source.receive(most)
             if not batch:
                 break
-            for message in batch:
-                world.watch.received(message)
             if world.rng.random() < world.noise("lost-batch"):
                 continue
             self._busy += 1
@@ -313,7 +323,7 @@ def failures(answer: Any, known: set[str]) -> set[str]:
 
 
 def environment_variables(queue_url: str, dead_letter_queue_url: str | None, in_flight: int) -> dict[str, str]:
-    """Give the function's environment variables, as the template sets them."""
+    """Return the function's environment variables, as the template sets them."""
     variables = {
         "THRIVE_SECRET_ID": SECRET_ID,
         "THRIVE_BASE_URL": "https://thrive.example",

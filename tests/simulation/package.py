@@ -1,19 +1,20 @@
-"""Loads the package's own source once more, with its standard modules for time, chance and threads replaced.
+"""Loads a second copy of the package, with its standard modules for time, chance and threads replaced.
 
-The simulated copy lives beside the real one under another name. Nothing in it is replaced but what its modules import
-as ``time``, ``random``, ``threading`` and ``concurrent.futures``, the connection pool under its transport, and the two
-AWS clients: everything from the event as Lambda hands it on to the answer is the code that ships. A *patch* changes the
-source before it is loaded: that is how the tests break it on purpose.
+Nothing else in the copy is replaced but the connection pool under its transport and the two AWS clients: everything
+from the event that Lambda hands over to the answer is the code that ships. :meth:`Package.replace` and
+:meth:`Package.rewrite` break the copy on purpose, by the names of what is broken.
 """
 
 from __future__ import annotations
 
+import ast
 import builtins
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
 import sys
-from dataclasses import dataclass
+import threading
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import kernel as sim
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from types import ModuleType
 
 SOURCE = Path(__file__).parents[2] / "src" / "completion_sync"
@@ -35,86 +36,109 @@ def _kernel() -> sim.Kernel:
     return run
 
 
-def _wall() -> float:
-    return _kernel().process.wall()
-
-
-def _monotonic() -> float:
-    return _kernel().process.monotonic()
-
-
-def _sleep(seconds: float) -> None:
-    _kernel().sleep(seconds)
-
-
-def _uniform(low: float, high: float) -> float:
-    return sim.kernel().rng.uniform(low, high)
-
-
 _REPLACED: dict[str, Any] = {
-    "time": SimpleNamespace(time=_wall, monotonic=_monotonic, sleep=_sleep),
-    "random": SimpleNamespace(uniform=_uniform, seed=lambda: None),
-    "threading": SimpleNamespace(Lock=sim.Lock, RLock=sim.RLock),
+    "time": SimpleNamespace(
+        time=lambda: _kernel().process.wall(),  # noqa: PLW0108 - of the run that is on then
+        monotonic=lambda: _kernel().process.monotonic(),  # noqa: PLW0108 - likewise
+        # As on a real machine, no sleep is so short that the clock stands still.
+        sleep=lambda seconds: _kernel().sleep(max(seconds, 1e-4)),
+    ),
+    "random": SimpleNamespace(
+        uniform=lambda low, high: sim.kernel().rng.uniform(low, high),  # noqa: PLW0108 - likewise
+        seed=lambda: None,
+    ),
+    # The real `local` and `Thread` are there for modules that the simulated pool replaces.
+    "threading": SimpleNamespace(
+        Lock=sim.Lock, RLock=sim.RLock, Semaphore=sim.Semaphore, local=threading.local, Thread=threading.Thread
+    ),
     "concurrent.futures": SimpleNamespace(
         Executor=sim.Executor, Future=sim.Future, ThreadPoolExecutor=sim.ThreadPoolExecutor, wait=sim.wait
     ),
 }
 
 
-class StalePatchError(Exception):
-    """The text that a patch replaces does not stand in the source, or not exactly once."""
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A change of one module's source: ``old``, which stands there exactly once, becomes ``new``."""
-
-    module: str
-    old: str
-    new: str
-
-    def apply(self, source: str) -> str:
-        """Give the changed source.
-
-        :raises StalePatchError: it does not apply.
-        """
-        if source.count(self.old) != 1:
-            raise StalePatchError(f"{self.module}: stands there {source.count(self.old)} times: {self.old}")
-        return source.replace(self.old, self.new)
+class StaleBreakageError(Exception):
+    """What a breakage replaces is not in the package, or not exactly once."""
 
 
 class Package:
-    """One simulated copy of the package."""
+    """One simulated copy of the package; its modules are attributes."""
 
-    def __init__(self, patches: Sequence[Patch] = ()) -> None:
-        """Load it.
-
-        :raises StalePatchError: a patch does not apply.
-        """
+    def __init__(self) -> None:
         name = f"simulated_completion_sync_{next(_numbers)}"
-        finder = _Finder(name, patches)
+        finder = _Finder(name)
         sys.meta_path.insert(0, finder)
         try:
-            self.handler = importlib.import_module(f"{name}.handler")
-            self.bootstrap = importlib.import_module(f"{name}.bootstrap")
-            self.settings = importlib.import_module(f"{name}.settings")
-            self.errors = importlib.import_module(f"{name}.errors")
+            importlib.import_module(f"{name}.handler")
         finally:
             sys.meta_path.remove(finder)
-            for module in [module for module in sys.modules if module.partition(".")[0] == name]:
-                del sys.modules[module]
+            loaded = [module for module in sys.modules if module.partition(".")[0] == name]
+            self._modules = {module.partition(".")[2]: sys.modules.pop(module) for module in loaded}
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_modules"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def replace(self, path: str, make: Callable[[Any], Any]) -> None:
+        """Replace ``module.name`` or ``module.Class.name`` by what ``make`` returns for the original, everywhere.
+
+        :raises StaleBreakageError: there is no such name.
+        """
+        owner, name = self._owner(path)
+        original = vars(owner)[name]
+        replacement = make(original)
+        setattr(owner, name, replacement)
+        for module in self._modules.values():
+            if vars(module).get(name) is original:
+                setattr(module, name, replacement)
+
+    def rewrite(self, path: str, edit: Callable[[ast.FunctionDef], int]) -> None:
+        """Recompile one function after ``edit`` has changed its syntax tree.
+
+        :param edit: returns in how many places it changed the tree.
+        :raises StaleBreakageError: there is no such function, or the number of places is not 1.
+        """
+        stem, *names = path.split(".")
+        tree: Any = _tree(stem)
+        for name in names:
+            tree = next((node for node in tree.body if getattr(node, "name", None) == name), None)
+            if tree is None:
+                raise StaleBreakageError(f"{path}: no such function")
+        if (places := edit(tree)) != 1:
+            raise StaleBreakageError(f"{path}: {places} places to change, not 1")
+        code = compile(ast.fix_missing_locations(ast.Module([tree], [])), f"<broken>/{stem}.py", "exec")
+        namespace: dict[str, Any] = {}
+        exec(code, vars(self._modules[stem]), namespace)  # this is what defining a function is
+        self.replace(path, lambda _: namespace[names[-1]])
+
+    def _owner(self, path: str) -> tuple[Any, str]:
+        stem, *names = path.split(".")
+        owner: Any = self._modules.get(stem)
+        for name in names[:-1]:
+            owner = getattr(owner, name, None)
+        if owner is None or names[-1] not in vars(owner):
+            raise StaleBreakageError(f"{path}: no such name")
+        return owner, names[-1]
+
+
+def _tree(stem: str) -> ast.Module:
+    return ast.parse((SOURCE / f"{stem}.py").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _code(stem: str) -> Any:
+    # Not the real path: coverage would trace each of a million calls.
+    return compile((SOURCE / f"{stem}.py").read_text(encoding="utf-8"), f"<simulated>/{stem}.py", "exec")
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    def __init__(self, name: str, patches: Sequence[Patch]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._sources = {path.stem: path.read_text(encoding="utf-8") for path in SOURCE.glob("*.py")}
-        for patch in patches:
-            self._sources[patch.module] = patch.apply(self._sources[patch.module])
 
     def find_spec(self, fullname: str, _path: object = None, _target: object = None) -> Any:
-        package, _, _ = fullname.partition(".")
-        if package != self._name:
+        if fullname.partition(".")[0] != self._name:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=self.is_package(fullname))
 
@@ -122,14 +146,13 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return fullname == self._name
 
     def get_source(self, fullname: str) -> str:
-        return self._sources[fullname.partition(".")[2] or "__init__"]
+        return (SOURCE / f"{fullname.partition('.')[2] or '__init__'}.py").read_text(encoding="utf-8")
 
     def exec_module(self, module: ModuleType) -> None:
-        stem = module.__name__.partition(".")[2] or "__init__"
-        # Not the real path: coverage would trace every one of a million calls.
-        code = compile(self._sources[stem], f"<simulated>/{stem}.py", "exec", dont_inherit=True)
         module.__dict__["__builtins__"] = vars(builtins) | {"__import__": _import}
-        exec(code, module.__dict__)  # this is what loading a module is
+        exec(
+            _code(module.__name__.partition(".")[2] or "__init__"), module.__dict__
+        )  # this is what loading a module is
 
 
 def _import(name: str, *args: Any, **kwargs: Any) -> Any:

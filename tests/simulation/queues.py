@@ -1,9 +1,9 @@
 """Simulated SQS: the source queue, the dead-letter queue, and the client that the function calls.
 
 Modelled: visibility, receive counts and receipts; at-least-once duplicates and any order on a standard queue (whose
-messages may bear a group, which means nothing there), order by group on a FIFO queue; redrive after
-``maxReceiveCount`` receives; the limits of batch calls; calls that fail as a whole, in part, after having worked, or by
-hanging; twelve hours of invisibility at most; retention.
+messages may bear a group, which means nothing there), order by group on a FIFO queue; the limit on messages in flight;
+redrive after ``maxReceiveCount`` receives; the limits of batch calls; calls that fail as a whole, in part, after having
+worked, or by hanging; twelve hours of invisibility at most; retention.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_INVISIBLE = 43_200
 MAX_DELAY = 900
 
 
-@dataclass
+@dataclass(eq=False)
 class Stored:
     """A message in a queue."""
 
@@ -47,8 +47,16 @@ class Queue:
     """One queue."""
 
     def __init__(
-        self, world: World, name: str, *, fifo: bool, redrive_to: Queue | None, max_receive_count: int
+        self,
+        world: World,
+        name: str,
+        *,
+        fifo: bool,
+        redrive_to: Queue | None = None,
+        max_receive_count: int = 1,
+        limit: float = float("inf"),
     ) -> None:
+        """:param limit: how many messages may be in flight."""
         self.name = name + (".fifo" if fifo else "")
         self.arn = f"arn:aws:sqs:eu-west-2:123456789012:{self.name}"
         self.url = f"{ENDPOINT}/123456789012/{self.name}"
@@ -59,29 +67,27 @@ class Queue:
         self._world = world
         self._redrive_to = redrive_to
         self._max_receive_count = max_receive_count
+        self._limit = limit
         self._count = 0
 
     def send(
         self, body: str, *, group: str | None = None, delay: float = 0.0, attributes: dict[str, str] | None = None
     ) -> Stored:
-        """Take a message."""
+        """Add a message."""
         self._count += 1
         now = self._world.kernel.now
         message = Stored(f"{self.name}-{self._count:04d}", body, now, now + delay, group, attributes or {})
         self.stored.append(message)
         return message
 
-    def next_visible(self) -> float | None:
-        """Give when the next message can be received."""
-        return min((message.visible_at for message in self.stored), default=None)
-
     def receive(self, most: int) -> list[Stored]:
-        """Hand out messages, each with one more receive and a new receipt."""
+        """Hand out messages, each with one more receive and a new receipt; none while too many are in flight."""
         rng, now = self._world.rng, self._world.kernel.now
         for message in [message for message in self.stored if now - message.sent_at > RETENTION]:
             self.stored.remove(message)
             self._world.watch.expired(message)
         chosen: list[Stored] = []
+        most = int(min(most, self._limit - sum(self._is_in_flight(message) for message in self.stored)))
         for message in self._candidates():
             if message.receives >= self._max_receive_count:
                 self._redrive(message)
@@ -90,7 +96,7 @@ class Queue:
                 message.receipt = f"{message.id}/{message.receives}"
                 message.received_at = now
                 message.first_received = now if message.first_received is None else message.first_received
-                # At least once: now and then a second consumer gets it too.
+                # At least once: now and then a second consumer receives it too.
                 twice = not self.fifo and rng.random() < self._world.noise("duplicate")
                 message.visible_at = now + (rng.uniform(0.0, 5.0) if twice else VISIBILITY)
                 chosen.append(message)
@@ -102,9 +108,13 @@ class Queue:
             visible = [message for message in self.stored if message.visible_at <= now]
             self._world.rng.shuffle(visible)
             return visible
-        # A group of which one message is in flight gives none. `stored` is in the order of sending.
+        # None of a group of which one is in flight. `stored` is in order of sending, and only its head is looked at.
         held = {message.group for message in self.stored if message.visible_at > now}
-        return [message for message in self.stored if message.group not in held]
+        head = self.stored[: None if self._limit == float("inf") else int(self._limit)]
+        return [message for message in head if message.group not in held]
+
+    def _is_in_flight(self, message: Stored) -> bool:
+        return message.receives > 0 and message.visible_at > self._world.kernel.now
 
     def _redrive(self, message: Stored) -> None:
         self.stored.remove(message)
@@ -114,7 +124,7 @@ class Queue:
             self._redrive_to.stored.append(message)
 
     def delete(self, message: Stored, receipt: str) -> None:
-        """Delete by receipt; an old one deletes nothing."""
+        """Delete by receipt; an old receipt deletes nothing."""
         if message not in self.stored or message.receipt != receipt:
             return
         self.stored.remove(message)
@@ -125,7 +135,7 @@ class Queue:
             self.stored.append(message)
 
     def change_visibility(self, receipt: str, seconds: int) -> str | None:
-        """Change it; give an error code or None."""
+        """Change it; return an error code or None."""
         now = self._world.kernel.now
         message = next((message for message in self.stored if message.receipt == receipt), None)
         if message is None:
@@ -215,7 +225,7 @@ class SqsClient:
         return {name: listed for name, listed in answer.items() if listed}
 
     def _call(self, operation: str, effect: Callable[[], None]) -> None:
-        """Let a call take its time, and fail as calls do."""
+        """Let a call take time, and fail as calls do."""
         world = self._world
         world.kernel.switch()
         world.kernel.sleep(world.rng.uniform(0.005, 0.05))

@@ -15,9 +15,8 @@ from .package import Package
 from .world import Report, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from .package import Patch
 
 ROOT = Path(__file__).parents[2]
 _LOOK_SECONDS = 0.1
@@ -59,9 +58,8 @@ class WrongError(AssertionError):
         super().__init__("\n".join([f"seed {report.seed}:", *report.violations, f"to see how: {replay}"]))
 
 
-def first_wrong(seeds: Iterable[int], patches: Sequence[Patch] = ()) -> Report | None:
-    """Run seeds until one goes wrong; give that one's report."""
-    package = Package(patches)
+def first_wrong(seeds: Iterable[int], package: Package) -> Report | None:
+    """Run seeds until one goes wrong; return that one's report."""
     return next((report for report in (simulate(package, seed) for seed in seeds) if report.violations), None)
 
 

@@ -1,16 +1,20 @@
-"""What one seed means: the messages, the deployment, and everything that goes wrong, and when.
+"""What one seed means: the messages, the deployment, everything that goes wrong, and when.
 
-Every trouble ends: from ``Scenario.healed`` on, the world behaves, and what is left must come to its end.
+There are four kinds of scenario. In ``chaos``, most of them, anything may go wrong at once. The others are quiet but
+for one thing, so that more can be said about them: ``sick`` (Thrive always fails for some learners), ``outage`` (all of
+Thrive is down for a while) and ``rate`` (Thrive limits the rate of requests).
+
+Every trouble ends: from ``Scenario.healed`` on the world behaves, and what is left must be settled.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from sandbox import outages
 
 MARKER = "canary-7f3a9c"
 E_MAIL = f"{MARKER}@learners.example"
@@ -19,33 +23,17 @@ SECRET_ID = "thrive"  # pragma: allowlist secret
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-_TEMPLATE = (Path(__file__).parents[2] / "template.yaml").read_text(encoding="utf-8")
-
-
-def _number(pattern: str) -> int:
-    found = re.findall(pattern, _TEMPLATE)
-    if len(found) != 1:
-        raise LookupError(f"template.yaml: expected one match of {pattern}, found {len(found)}")
-    return int(found[0])
-
-
-# The template's own numbers: the simulation holds what is deployed, and follows when it changes.
-VISIBILITY = _number(r"\n      VisibilityTimeout: (\d+)\n")
-MAX_RECEIVE_COUNT = _number(r"\n        maxReceiveCount: (\d+)\n")
-FUNCTION_TIMEOUT = _number(r"\n      Timeout: (\d+)\n")
-BACKOFF_BASE = _number(r'BACKOFF_BASE_SECONDS: "(\d+)"')
-BACKOFF_CAP = _number(r'BACKOFF_CAP_SECONDS: "(\d+)"')
-BATCH_SIZE = _number(r"\n  BatchSize:\n    Type: Number\n    Default: (\d+)\n")
-MAXIMUM_CONCURRENCY = _number(r"\n  MaximumConcurrency:\n    Type: Number\n    Default: (\d+)\n")
-REQUESTS_IN_FLIGHT = _number(r"\n  RequestsInFlight:\n    Type: Number\n    Default: (\d+)\n")
-RETENTION = 86_400 * _number(r"\n  QueueRetentionDays:\n    Type: Number\n    Default: (\d+)\n")
-SECRET_MAX_AGE = 300.0
-REQUEST_TIMEOUT = 10.0
+# The template's numbers; `test_the_numbers_are_the_template_s` compares.
+BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVE_COUNT = outages.BACKOFF_BASE, outages.BACKOFF_CAP, outages.MAX_RECEIVES
+VISIBILITY, FUNCTION_TIMEOUT, RETENTION = 420, 60, 10 * DAY
+BATCH_SIZE, MAXIMUM_CONCURRENCY, REQUESTS_IN_FLIGHT = outages.BATCH, outages.ENVIRONMENTS, outages.THREADS
+# The function's defaults.
+SECRET_MAX_AGE, REQUEST_TIMEOUT = 300.0, 10.0
 
 
 @dataclass(frozen=True)
 class Spell:
-    """A spell of one trouble: ``kind`` from ``start`` to ``end``; what kinds there are, the thing concerned knows."""
+    """A time of one trouble: ``kind`` from ``start`` to ``end``; ``where`` is what has it."""
 
     start: float
     end: float
@@ -53,7 +41,7 @@ class Spell:
     where: str
 
     def covers(self, now: float) -> bool:
-        """Whether it is on."""
+        """Return whether it is on."""
         return self.start <= now < self.end
 
 
@@ -71,8 +59,17 @@ class Sent:
 
     @property
     def name(self) -> str:
-        """How traces call it."""
+        """Its name in traces."""
         return f"#{self.number}"
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """A token bucket; ``says_when``: refused requests are told when to come again."""
+
+    per_second: float
+    burst: float
+    says_when: bool
 
 
 @dataclass
@@ -80,38 +77,44 @@ class Scenario:
     """One run. The probabilities of ``noise`` apply to each call, each delivery or each invocation."""
 
     seed: int
-    fifo: bool
     sent: list[Sent]
-    preemption: float
-    batch_size: int
-    concurrency: int
-    in_flight: int
-    max_receive_count: int
-    has_dead_letter_queue: bool
-    auth_method: str
-    token_method: str
-    token_lifetime: object
-    spells: list[Spell]
-    secrets: list[tuple[float, str, str]]
-    noise: dict[str, float]
-    refused: dict[str, int]
     healed: float
+    kind: str = "chaos"
+    fifo: bool = False
+    preemption: float = 0.0
+    batch_size: int = BATCH_SIZE
+    concurrency: int = MAXIMUM_CONCURRENCY
+    in_flight: int = REQUESTS_IN_FLIGHT
+    max_receive_count: int = MAX_RECEIVE_COUNT
+    # How many messages of a queue may be in flight: 120,000 at SQS.
+    queue_limit: float = float("inf")
+    has_dead_letter_queue: bool = True
+    auth_method: str = "oauth2"
+    token_method: str = "client_secret_post"
+    token_lifetime: object = 3600
+    spells: list[Spell] = field(default_factory=list)
+    secrets: list[tuple[float, str, str]] = field(default_factory=list)
+    noise: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    # Learners for whom Thrive fails until `healed`, and how.
+    sick: dict[str, str] = field(default_factory=dict)
+    rate_limit: RateLimit | None = None
     tight: bool = False
     latency: float = 0.15
-    settings: dict[str, str] = field(default_factory=dict)
 
     def spell(self, where: str, now: float) -> str | None:
-        """Give the trouble that is on now."""
+        """Return the trouble that is on now."""
         return next((spell.kind for spell in self.spells if spell.where == where and spell.covers(now)), None)
 
 
+OUTAGES = ("503", "500", "refuse", "black_hole", "reset_before", "page", "425")
 _RECORD_TROUBLES = (
     *("503", "503", "500", "429", "429-seconds", "429-date", "408", "425", "refuse", "black_hole", "black_hole"),
-    *("reset_before", "reset_after", "slow", "403", "302", "302", "junk", "black_hole"),
+    *("reset_before", "reset_after", "slow", "403", "302", "302", "page", "gateway", "black_hole"),
 )
-_TOKEN_TROUBLES = ("503", "429", "429-seconds", "refuse", "black_hole", "reset_before", "junk", "slow", "425")
-# Without ChangeMessageVisibility a message comes back every VisibilityTimeout, and maxReceiveCount is used up in half a
-# day: outages of SQS's own API are short here, and that they must be is one of the promise's limits.
+_TOKEN_TROUBLES = ("503", "429", "429-seconds", "refuse", "black_hole", "reset_before", "page", "slow", "425")
+# Without ChangeMessageVisibility a message comes back every VisibilityTimeout. That outages of SQS's own API must be
+# short is one of the limits of what is promised.
 _LONGEST = {"queues": 2 * HOUR}
 _SECRET_TROUBLES = ("throttled", "server_error", "unreachable", "denied", "hangs")
 _NOISE = {
@@ -122,6 +125,9 @@ _NOISE = {
     "429-date": 0.04,
     "425": 0.04,
     "408": 0.04,
+    "403": 0.04,
+    "page": 0.1,
+    "gateway": 0.05,
     "reset_before": 0.1,
     "reset_after": 0.15,
     "black_hole": 0.1,
@@ -129,7 +135,7 @@ _NOISE = {
     "unreadable": 0.1,
     "token-503": 0.2,
     "token-429": 0.1,
-    "token-junk": 0.1,
+    "token-page": 0.1,
     "token-reset_before": 0.1,
     "token-revoked": 0.15,
     "queue-fails": 0.3,
@@ -167,8 +173,19 @@ _INVALID = (
 def draw(seed: int) -> Scenario:
     """Draw a scenario."""
     rng = random.Random(seed)
+    dice = rng.random()
+    if dice < 0.08:
+        return _sick(rng, seed)
+    if dice < 0.16:
+        return _outage(rng, seed)
+    if dice < 0.18:
+        return _rate(rng, seed)
+    return _chaos(rng, seed)
+
+
+def _chaos(rng: random.Random, seed: int) -> Scenario:
     long = rng.random() < 0.08
-    # The length of what is going on: most runs are minutes, some are a day.
+    # Most runs last for minutes, some for a day.
     span = rng.choice((1.0, 120.0, 600.0, 2 * HOUR))
     outage = rng.uniform(6 * HOUR, DAY) if long else rng.choice((30.0, 300.0, 1800.0, 2 * HOUR)) * rng.uniform(0.3, 1)
     fifo = rng.random() < 0.35
@@ -192,17 +209,18 @@ def draw(seed: int) -> Scenario:
         if rng.random() < chance
         for start in (rng.choice((-1.0, rng.uniform(-0.1, 0.8) * span, rng.uniform(-0.1, 0.8) * span)),)
     ]
-    healed = max([span, *(spell.end for spell in spells), *(at for at, _, _ in secrets)]) + 1.0
     return Scenario(
-        seed=seed,
+        seed,
+        sent,
+        healed=max([span, *(spell.end for spell in spells), *(at for at, _, _ in secrets)]) + 1.0,
         fifo=fifo,
-        sent=sent,
         preemption=rng.choice((0.0, 0.02, 0.1, 0.3)),
-        # A FIFO queue gives ten at the most.
+        # The event source takes at most ten messages at once from a FIFO queue.
         batch_size=rng.choice((1, 3, BATCH_SIZE, *(2 * [BATCH_SIZE if fifo else 4 * BATCH_SIZE]))),
         concurrency=rng.choice((1, 2, MAXIMUM_CONCURRENCY)),
         in_flight=rng.choice((1, 2, REQUESTS_IN_FLIGHT, REQUESTS_IN_FLIGHT)),
         max_receive_count=rng.randint(3, 8) if tight else MAX_RECEIVE_COUNT,
+        queue_limit=rng.choice((4, 12, *(4 * [float("inf")]))),
         has_dead_letter_queue=not (tight and rng.random() < 0.5),
         auth_method="basic" if rng.random() < 0.1 else "oauth2",
         token_method=rng.choice(("client_secret_post", "client_secret_basic")),
@@ -211,14 +229,100 @@ def draw(seed: int) -> Scenario:
         secrets=secrets,
         noise=noise,
         refused={f"user-refused-{status}": status for status in (400, 404, 410, 422)},
-        healed=healed,
         tight=tight,
         latency=rng.choice((0.02, 0.15, 1.0)),
     )
 
 
+def _sick(rng: random.Random, seed: int) -> Scenario:
+    """Draw healthy messages among some that Thrive always fails for; on a FIFO queue each of these is a group."""
+    fifo = rng.random() < 0.5
+    in_flight = rng.choice((1, 2, REQUESTS_IN_FLIGHT))
+    number = rng.randint(1, 6)
+    # One that is never answered takes half of an invocation's time.
+    kinds = ("503", "500", "reset_before", "page", *(("black_hole",) if number == 1 or in_flight > number else ()))
+    sick = {f"sick-{index}": rng.choice(kinds) for index in range(number)}
+    span = rng.choice((60.0, 600.0, 2 * HOUR))
+    burst = rng.random() < 0.5
+    times = [(rng.choice((0.0, 30.0)) if burst else rng.uniform(0.0, span), user) for user in sick]
+    times += [(rng.uniform(0.0, span), f"user-{index % 3}") for index in range(rng.randint(10, 40))]
+    return Scenario(
+        seed,
+        _steady(times, rng, fifo=fifo),
+        healed=span + rng.uniform(0.0, 2 * HOUR),
+        kind="sick",
+        fifo=fifo,
+        preemption=rng.choice((0.0, 0.1)),
+        batch_size=rng.choice((1, 3, BATCH_SIZE)),
+        concurrency=rng.choice((1, 2, MAXIMUM_CONCURRENCY)),
+        in_flight=in_flight,
+        sick=sick,
+        latency=rng.choice((0.02, 0.15)),
+    )
+
+
+def _outage(rng: random.Random, seed: int) -> Scenario:
+    """Draw an outage of all of Thrive, or of its completions alone, and traffic before, in and after it."""
+    fifo = rng.random() < 0.35
+    start = rng.uniform(1.0, 20.0)
+    end = start + rng.choice((60.0, 600.0, HOUR)) * rng.uniform(0.3, 1.0)
+    times = [(rng.uniform(0.0, end), "user") for _ in range(rng.randint(20, 60))]
+    times += [(rng.uniform(end, end + 60.0), "user") for _ in range(rng.randint(20, 40))]
+    kind = rng.choice(OUTAGES)
+    spells = [Spell(start, end, kind, "records")]
+    if rng.random() < 0.4:
+        spells.append(Spell(start, end, kind, "tokens"))
+    return Scenario(
+        seed,
+        _steady(times, rng, fifo=fifo),
+        healed=end + 61.0,
+        kind="outage",
+        fifo=fifo,
+        preemption=rng.choice((0.0, 0.1)),
+        concurrency=rng.choice((1, 2, MAXIMUM_CONCURRENCY)),
+        in_flight=rng.choice((3, REQUESTS_IN_FLIGHT)),
+        queue_limit=rng.choice((float("inf"), 5, 20)),
+        token_lifetime=rng.choice((3600, 120)),
+        spells=spells,
+    )
+
+
+def _rate(rng: random.Random, seed: int) -> Scenario:
+    """Draw a backlog that takes two minutes at the rate that Thrive accepts."""
+    per_second = rng.uniform(4.0, 12.0)
+    limit = RateLimit(per_second, per_second * rng.uniform(1.0, 3.0), says_when=rng.random() < 0.5)
+    count = int(limit.burst + 120 * per_second)
+    return Scenario(
+        seed,
+        _steady([(0.0, "user")] * count, rng, fifo=False),
+        healed=2 * count / per_second,
+        kind="rate",
+        preemption=rng.choice((0.0, 0.05)),
+        concurrency=rng.choice((1, 2, MAXIMUM_CONCURRENCY)),
+        rate_limit=limit,
+        # One environment that waits for the slowest of ten answers must still have time for more than the limit.
+        latency=0.05,
+    )
+
+
+def _steady(times: list[tuple[float, str]], rng: random.Random, *, fifo: bool) -> list[Sent]:
+    """Return good messages, one for each time and user. On a FIFO queue a sick user's messages are a group."""
+    sent = []
+    for number, (at, user) in enumerate(sorted(times, key=lambda item: item[0])):
+        body, key, _ = _completion(rng, number, user, direct=False)
+        group = user if user.startswith("sick") else f"group-{rng.randrange(8)}"
+        sent.append(Sent(number, at + number * 1e-6, body, "good", key, group if fifo else None))
+    return sent
+
+
+def half_failing(seed: int) -> Scenario:
+    """Draw a ``sick`` scenario's messages and deployment, with a Thrive that answers half of all requests with 500."""
+    drawn = _sick(random.Random(seed), seed)
+    return replace(drawn, kind="half", sick={}, noise={"500": 0.5}, latency=0.15)
+
+
 def _rotations(rng: random.Random, span: float) -> list[tuple[float, str, str]]:
-    """Give (time, what happens, secret): ``promote`` in Secrets Manager, ``issue`` and ``revoke`` at Thrive."""
+    """Return (time, what happens, secret): ``promote`` in Secrets Manager, ``issue`` and ``revoke`` at Thrive."""
     events: list[tuple[float, str, str]] = []
     at = span * rng.uniform(0.1, 0.9)
     for number in range(rng.choice((0, 0, 0, 1, 1, 2))):
@@ -235,7 +339,7 @@ def _rotations(rng: random.Random, span: float) -> list[tuple[float, str, str]]:
 def _messages(
     rng: random.Random, moments: list[float], *, fifo: bool, span: float, count: int, direct: bool
 ) -> list[Sent]:
-    """Give messages that are sent at any time, or in bursts: at the beginning, and just before secrets change."""
+    """Return messages that are sent at any time, or in bursts: at the beginning, and just before secrets change."""
     users = [f"user-{number}" for number in range(rng.choice((1, 2, 5)))]
     groups = [f"group-{number}" for number in range(rng.choice((1, 1, 2, 4)))]
     bad = rng.choice((0.0, 0.1, 0.4))
@@ -264,9 +368,9 @@ def _messages(
 
 
 def _completion(rng: random.Random, number: int, user: str, *, direct: bool) -> tuple[str, str, bool]:
-    """Give a body, the record that must come of it, and whether it is sent to the function directly."""
+    """Return a body, the record that must come of it, and whether it is sent to the function directly."""
     content = f"content-{number // 3}"
-    moment = f"2021-01-01T09:{number // 60:02d}:{number % 60:02d}"
+    moment = f"2021-01-01T{number // 3600:02d}:{number // 60 % 60:02d}:{number % 60:02d}"
     key = json.dumps({"userId": user, "contentId": content, "completedAt": f"{moment}.000Z"}, separators=(",", ":"))
     fields: dict[str, Any] = {"userId": user, "contentId": content, "email": E_MAIL, "name": f"{MARKER} Doe"}
     shape = rng.choice(("plain", "plain", "event", "event-time", "notification"))

@@ -1,4 +1,4 @@
-"""The simulation bites: each deliberate breakage of the code is noticed, within the seeds that the table gives."""
+"""Each deliberate breakage of the package is noticed, within the seeds that the table gives and for its own reason."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation.bites import BITES, Bite
-from tests.simulation.package import Package, Patch, StalePatchError
+from tests.simulation.bites import BITES, Bite, assigned
+from tests.simulation.package import Package, StaleBreakageError
 from tests.simulation.runs import first_wrong
 
 if TYPE_CHECKING:
@@ -21,30 +21,46 @@ if TYPE_CHECKING:
 Reports = dict[str, "Future[Report | None]"]
 
 
+def caught(name: str) -> Report | None:
+    """Run seeds with one breakage until one of them goes wrong."""
+    [bite] = [bite for bite in BITES if bite.name == name]
+    package = Package()
+    for breakage in bite.breakages:
+        breakage(package)
+    return first_wrong(range(bite.within), package)
+
+
 @pytest.fixture(scope="module")
 def reports(request: pytest.FixtureRequest) -> Iterator[Reports]:
-    """Run all breakages that are asked for, as many at once as there are cores, apart from what measures coverage."""
+    """Run the breakages that are asked for, as many at once as there are cores, apart from what measures coverage."""
     asked = [item.callspec.params.get("bite") for item in request.session.items if hasattr(item, "callspec")]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield {bite.name: pool.submit(first_wrong, range(bite.within), bite.patches) for bite in BITES if bite in asked}
+        yield {bite.name: pool.submit(caught, bite.name) for bite in BITES if bite in asked}
         pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("bite", BITES, ids=lambda bite: bite.name)
 def test_a_breakage_is_caught(reports: Reports, bite: Bite) -> None:
-    """Within the seeds of the table a run goes wrong, and for the breakage's own reason."""
     report = reports[bite.name].result()
     assert report is not None, f"not caught within {bite.within} seeds"
     assert re.search(bite.caught_by, report.violations[0]), f"seed {report.seed}: {report.violations[0]}"
 
 
-def test_a_patch_that_no_longer_applies_fails() -> None:
-    """A breakage whose text is gone from the source, or stands there twice, is an error and not a pass."""
-    for old in ("no such text", "return"):
-        with pytest.raises(StalePatchError):
-            Package([Patch("handler", old, "")])
+def test_a_breakage_that_no_longer_applies_is_an_error() -> None:
+    package = Package()
+    with pytest.raises(StaleBreakageError, match="no such name"):
+        package.replace("handler.no_such_name", lambda original: original)
+    with pytest.raises(StaleBreakageError, match="no such function"):
+        package.rewrite("handler.NoSuchClass.run", lambda _: 1)
+    with pytest.raises(StaleBreakageError, match="2 places to change, not 1"):
+        package.rewrite("retry.RetryPolicy.call", assigned("wait", "None"))
 
 
-def test_there_are_enough() -> None:
-    """At least fifteen different breakages are held."""
-    assert len({bite.name for bite in BITES}) == len(BITES) >= 15
+def test_no_two_breakages_have_one_name() -> None:
+    assert len({bite.name for bite in BITES}) == len(BITES)
+
+
+def test_breakages_change_what_they_name_wherever_it_is_used() -> None:
+    package = Package()
+    package.replace("clock.elapsed", lambda _: "broken")
+    assert package.clock.elapsed == package.tokens.elapsed == package.connections.elapsed == "broken"

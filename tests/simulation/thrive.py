@@ -1,18 +1,20 @@
-"""Simulated Thrive and Secrets Manager, from the connection pool and from boto3's client downwards.
+"""Simulated Thrive and Secrets Manager, below the connection pool and below boto3's client.
 
-Modelled: latency, connections that a server has dropped while they were idle, answers of every kind, resets before and
-after the commit, black holes, answers that come after the caller has gone (the commit stays), `Retry-After` as seconds
-and as a date; tokens that expire, are revoked, or are refused with their secret; rotation in either order; Secrets
-Manager throttled, failing, denying, hanging.
+Modelled: latency, idle connections that the server has dropped, answers of every kind (pages of proxies and gateways
+among them), resets before and after the commit, requests that are never answered, answers that come after the caller
+has gone (the commit stays), `Retry-After` as seconds and as a date, a rate limit by token bucket, learners for whom
+Thrive always fails; tokens that expire, are revoked, or are refused with their secret; rotation in either order;
+Secrets Manager throttled, failing, denying, hanging.
 
-Not modelled: TLS, bytes on the wire (the deadline under http.client, bodies without end): real sockets test those.
+Not modelled: TLS and bytes on the wire (deadlines within http.client, endless bodies). Real sockets test those.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote_plus, unquote_plus
@@ -25,18 +27,20 @@ from .kernel import EPOCH
 from .scenario import E_MAIL, MARKER, TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     import urllib3
 
-    from .lambdas import Environment
+    from .lambdas import Environment, Invocation
+    from .scenario import RateLimit
     from .world import World
 
 COMPLETIONS = "/rest/v1/learning/completions"
-# Longer than this without use, and the server has closed the connection.
+# The server closes a connection that was idle for longer than this.
 IDLE_SECONDS = 60.0
 _STATUS = {"503": 503, "500": 500, "429": 429, "429-seconds": 429, "429-date": 429, "408": 408, "425": 425}
-_OTHER_STATUS = {"403": 403, "302": 302}
+_STATUS |= {"403": 403, "302": 302}
+_PAGE_STATUS = (200, 201, 404, 410, 400, 422)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,14 @@ class Answer:
     status: int
     body: bytes | None
     retry_after: str | None = None
+
+    def fields(self) -> dict[str, Any] | None:
+        """Return the body if it is a JSON object."""
+        try:
+            value = json.loads(self.body or b"")
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
 
 
 @dataclass
@@ -58,7 +70,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a request that has arrived: when it is committed, when and how it is answered."""
+    """What happens to a request that has arrived: when it is committed, when and how it is answered."""
 
     commit_after: float
     answer_after: float | None
@@ -67,8 +79,38 @@ class Plan:
     reset: bool = False
 
 
+@dataclass(eq=False)
+class Call:
+    """One request, from the caller's side. ``about`` is the completion, or the secret that asks for a token."""
+
+    environment: Environment
+    invocation: Invocation | None
+    path: str
+    about: str
+    headers: Mapping[str, str]
+    began: float
+    timeout: float
+    # What the function's memory of failures is kept by: on a FIFO queue the group.
+    subject: Hashable = None
+    ended: float | None = None
+    is_record: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_record = self.path == COMPLETIONS
+
+
+class _Connection:
+    """What urllib3's connection does, as far as the function's mixin and the simulated pool need it."""
+
+    is_connected = True
+    dropped_at = float("inf")
+
+    def getresponse(self) -> None:
+        """Read the head of an answer."""
+
+
 class FakeResponse:
-    """What urllib3 gives for an answer."""
+    """What urllib3 returns for an answer."""
 
     def __init__(self, answer: Answer) -> None:
         self.status = answer.status
@@ -76,7 +118,7 @@ class FakeResponse:
         self._body = answer.body
 
     def read(self, amount: int) -> bytes:
-        """Read up to so many bytes."""
+        """Read at most ``amount`` bytes."""
         if self._body is None:
             raise ProtocolError(f"IncompleteRead {MARKER}")
         body, self._body = self._body[:amount], self._body[amount:]
@@ -86,17 +128,19 @@ class FakeResponse:
         """Close the connection."""
 
     def release_conn(self) -> None:
-        """Hand the connection back."""
+        """Return the connection to the pool."""
 
 
 class Pool:
-    """The connection pool of one execution environment."""
+    """The connection pool of one execution environment. Like urllib3's, it hands out the most recent connection."""
 
-    def __init__(self, world: World, environment: Environment) -> None:
+    def __init__(self, world: World, environment: Environment, clock: object) -> None:
         self._world = world
         self._environment = environment
-        self._idle: list[float] = []
-        self._last_used = world.kernel.now
+        # The function's own limit on idle time, over the simulated connection.
+        kind = type("Connection", (world.package.connections.KeepAliveMixin, _Connection), {})
+        self._connect: Callable[[], Any] = lambda: kind(clock=clock)
+        self._idle: list[Any] = []
 
     def close(self) -> None:
         """Drop every idle connection."""
@@ -105,44 +149,56 @@ class Pool:
     def urlopen(
         self, _method: str, path: str, *, body: bytes, headers: Mapping[str, str], timeout: urllib3.Timeout, **_: object
     ) -> FakeResponse:
-        """Send one request and wait for its answer, for ``timeout.total`` seconds at most."""
-        world, run = self._world, self._world.kernel
+        """Send one request and wait for its answer, for at most ``timeout.total`` seconds."""
+        world, run, environment = self._world, self._world.kernel, self._environment
         run.switch()
-        end = run.now + float(timeout.total or 0.0)
-        tokens, memory = path != COMPLETIONS, self._environment.memory
-        memory.asked_at = run.now
-        if tokens:
-            memory.token_asked_at = run.now
-        trouble = world.trouble("tokens" if tokens else "records")
-        quiet, self._last_used = run.now - self._last_used, run.now
+        about = body.decode() if path == COMPLETIONS else secret_of(body, headers)
+        seconds = float(timeout.total or 0.0)
+        call = Call(environment, environment.invocation, path, about, headers, run.now, seconds)
+        world.watch.called(call)
+        answer = None
+        try:
+            answer = self._exchange(call, body)
+        finally:
+            if not environment.process.dead:
+                call.ended = run.now
+                world.watch.ended(call, answer)
+        run.switch()
+        return FakeResponse(answer)
+
+    def _exchange(self, call: Call, body: bytes) -> Answer:
+        world, run = self._world, self._world.kernel
+        end = call.began + call.timeout
+        trouble = world.trouble("records" if call.is_record else "tokens")
         if trouble == "refuse":
             run.sleep(min(0.01, end - run.now))
-            raise NewConnectionError(None, f"{MARKER} is quoted here: {headers}")
-        if self._idle and run.now - self._idle.pop() > IDLE_SECONDS:
-            if quiet > IDLE_SECONDS:
-                world.watch.stale_connection(self._environment)
+            raise NewConnectionError(None, f"{MARKER} is quoted here: {call.headers}")
+        connection = self._idle.pop() if self._idle else None
+        if connection is None or not connection.is_connected:
+            connection = self._connect()
+        elif run.now > connection.dropped_at:
+            world.watch.stale_connection(self._environment)
             # urllib3 mostly sees that a connection was closed, and opens another one.
             if world.rng.random() < 0.5:
                 run.sleep(0.001)
-                raise ProtocolError(f"Connection aborted, {headers}")
+                raise ProtocolError(f"Connection aborted, {call.headers}")
         run.sleep(min(world.latency() / 2, end - run.now))
-        plan = world.thrive.receive(self._environment, path, body, headers, trouble)
+        plan = world.thrive.receive(call, body, trouble)
         sent, box = run.now, [plan.answer]
         if plan.commit is not None:
             commit = plan.commit
             run.after(plan.commit_after, lambda: box.__setitem__(0, commit()))
         wait = float("inf") if plan.answer_after is None else plan.answer_after
         run.sleep(min(wait, max(0.0, end - run.now)))
-        world.watch.call_ended(self._environment, path)
         if run.now - sent < wait - 1e-9:
-            raise NoAnswerError(self, path, f"Read timed out, {headers}")
+            raise NoAnswerError(self, call.path, f"Read timed out, {call.headers}")
         answer = box[0]
         if plan.reset or answer is None:
-            raise ProtocolError(f"Connection reset by peer, {headers}")
-        self._idle.append(run.now)
-        world.watch.answered(self._environment, path, body, headers, answer)
-        run.switch()
-        return FakeResponse(answer)
+            raise ProtocolError(f"Connection reset by peer, {call.headers}")
+        connection.getresponse()
+        connection.dropped_at = run.now + IDLE_SECONDS
+        self._idle.append(connection)
+        return answer
 
 
 class Thrive:
@@ -154,54 +210,60 @@ class Thrive:
         self.secrets = {f"{MARKER}-secret-0+%: /é"}
         self.tokens: dict[str, Token] = {}
         self._issued: dict[str, str] = {}
+        limit = world.scenario.rate_limit
+        self._bucket = None if limit is None else _Bucket(limit)
 
     def secret_behind(self, authorization: str) -> str | None:
-        """Give the secret that a token was given for, or that a Basic header holds."""
+        """Return the secret that a token was issued for, or that a Basic header holds."""
         if authorization in self._issued:
             return self._issued[authorization]
         return base64.b64decode(authorization).decode().partition(":")[2]
 
     def revoke(self, secret: str, *, tokens_too: bool) -> None:
-        """Refuse a secret from now on, and the tokens that were given for it or not."""
+        """Refuse a secret from now on; ``tokens_too``: also the tokens that were issued for it."""
         self.secrets.discard(secret)
         if tokens_too:
             self.tokens = {value: token for value, token in self.tokens.items() if token.secret != secret}
 
-    def receive(
-        self, environment: Environment, path: str, body: bytes, headers: Mapping[str, str], trouble: str | None
-    ) -> Plan:
-        """Decide what becomes of a request at the moment of its arrival."""
-        watch = self._world.watch
-        if path == COMPLETIONS:
-            watch.record_request(environment, body, headers)
-        else:
-            watch.token_request(environment, body, headers)
-        kind = trouble or self._world.chance("token-" if path != COMPLETIONS else "")
-        if kind == "token-revoked" or (kind is None and self._world.chance_of("token-revoked")):
+    def receive(self, call: Call, body: bytes, trouble: str | None) -> Plan:
+        """Decide what happens to a request at the moment of its arrival."""
+        world, is_record = self._world, call.is_record
+        world.watch.arrived(call)
+        kind = trouble or (world.sickness(call.about) if is_record else None)
+        kind = kind or world.chance("" if is_record else "token-")
+        if kind == "token-revoked" or (kind is None and world.chance_of("token-revoked")):
             self.tokens.clear()
             kind = None
         kind = kind.removeprefix("token-") if kind else None
-        delay = self._world.latency()
+        delay = world.latency()
         if kind == "black_hole":
-            commit = (lambda: self._serve(path, body, headers)) if self._world.rng.random() < 0.5 else None
-            return Plan(self._world.rng.uniform(0.0, 30.0), None, commit)
+            commit = (lambda: self._serve(call, body)) if world.rng.random() < 0.5 else None
+            return Plan(world.rng.uniform(0.0, 30.0), None, commit)
         if kind == "reset_before":
             return Plan(0.0, delay, reset=True)
-        if kind in _STATUS:
-            return Plan(0.0, delay, answer=Answer(_STATUS[kind], self._words(headers), self._retry_after(kind)))
-        if kind in _OTHER_STATUS:
-            return Plan(0.0, delay, answer=Answer(_OTHER_STATUS[kind], self._words(headers)))
-        if kind == "junk":
-            # The token endpoint answers 200 with something else; the API a 502 as proxies do.
-            return Plan(0.0, delay, answer=Answer(200 if path != COMPLETIONS else 502, b"<html>" + MARKER.encode()))
+        if is_record and kind is None and self._bucket is not None and not self._bucket.take(world.kernel.now):
+            return Plan(0.0, delay, answer=Answer(429, b"{}", self._bucket.retry_after(world.kernel.now)))
+        if (answer := self._unserved(kind, call)) is not None:
+            return Plan(0.0, delay, answer=answer)
         if kind == "slow":
-            delay = self._world.rng.uniform(2.0, 25.0)
+            delay = world.rng.uniform(2.0, 25.0)
 
         def serve() -> Answer:
-            answer = self._serve(path, body, headers)
+            answer = self._serve(call, body)
             return Answer(answer.status, None) if kind == "unreadable" else answer
 
         return Plan(delay * 0.9, delay, serve, reset=kind == "reset_after")
+
+    def _unserved(self, kind: str | None, call: Call) -> Answer | None:
+        """Return an answer that does not come from Thrive's own code, if ``kind`` is one of those."""
+        if kind in _STATUS:
+            return Answer(_STATUS[kind], self._words(call.headers), self._retry_after(kind))
+        if kind == "page":
+            status = self._world.rng.choice(_PAGE_STATUS) if call.is_record else 200
+            return Answer(status, b"<html>" + MARKER.encode())
+        if kind == "gateway":
+            return Answer(404, b'{"message": "Not Found"}')
+        return None
 
     def _retry_after(self, kind: str) -> str | None:
         seconds = self._world.rng.choice((0.5, 1, 1.5, 7, 90, 1200, 5000))
@@ -212,11 +274,11 @@ class Thrive:
         return None
 
     def _words(self, headers: Mapping[str, str]) -> bytes:
-        """Give an error's body: it quotes all that must not go further."""
+        """Return an error's body: it quotes all that must not go further."""
         return json.dumps({"message": f"{E_MAIL}: {dict(headers)}"}).encode()
 
-    def _serve(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        return self._record(body, headers) if path == COMPLETIONS else self._token(body, headers)
+    def _serve(self, call: Call, body: bytes) -> Answer:
+        return self._record(body, call.headers) if call.is_record else self._token(body, call.headers)
 
     def _record(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         if not self._is_authorized(headers.get("Authorization", "")):
@@ -225,8 +287,8 @@ class Thrive:
         status = self._world.scenario.refused.get(json.loads(body)["userId"])
         if status is not None:
             # Thrive's words may quote the learner, and a careless server even the token.
-            words = json.dumps({"message": f"no such user as {E_MAIL}"}).encode()
-            return Answer(status, words if self._world.rng.random() < 0.5 else self._words(headers))
+            message = f"{E_MAIL}: {dict(headers)}" if self._world.rng.random() < 0.5 else f"no such user as {E_MAIL}"
+            return Answer(status, json.dumps({"status": status, "message": message}).encode())
         created = key not in self.ledger
         statement = self.ledger.setdefault(key, f"statement-{len(self.ledger)}")
         if created:
@@ -249,7 +311,7 @@ class Thrive:
             return Answer(self._world.rng.choice((400, 401)), json.dumps(fields).encode())
         lifetime = self._world.scenario.token_lifetime
         value = f"{MARKER}-token-{len(self.tokens)}-{self._world.rng.randrange(10**9)}"
-        # Nobody gives a token for thirty years, whatever it says.
+        # No server issues a token for thirty years, whatever it says.
         usual = 3600.0 if isinstance(lifetime, (str, bool)) or lifetime is None or lifetime <= 0 else float(lifetime)
         self._issued[value] = secret
         self.tokens[value] = Token(secret, self._world.kernel.now + min(usual, 86_400.0))
@@ -257,8 +319,32 @@ class Thrive:
         return Answer(200, json.dumps({name: value for name, value in fields.items() if value is not None}).encode())
 
 
+class _Bucket:
+    """A token bucket: what Thrive takes a second, and how much it saves up."""
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
+        self._tokens = limit.burst
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Return whether a request is let through now."""
+        self._tokens = min(self._limit.burst, self._tokens + (now - self._at) * self._limit.per_second)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def retry_after(self, _now: float) -> str | None:
+        """Return what a refused request is told: whole seconds until the next one is let through, or nothing."""
+        if not self._limit.says_when:
+            return None
+        return str(math.ceil((1 - self._tokens) / self._limit.per_second))
+
+
 def secret_of(body: bytes, headers: Mapping[str, str]) -> str:
-    """Give the client secret that a token request holds, by either method."""
+    """Return the client secret that a token request holds, by either method."""
     scheme, _, value = headers.get("Authorization", "").partition(" ")
     if scheme == "Basic":
         return unquote_plus(base64.b64decode(value).decode().partition(":")[2])
@@ -304,5 +390,5 @@ class SecretsClient:
 
 
 def forms_of(secret: str) -> tuple[str, ...]:
-    """Give the forms in which a secret travels."""
+    """Return the forms in which a secret is sent."""
     return secret, quote_plus(secret), base64.b64encode(f"{TENANT}:{secret}".encode()).decode()

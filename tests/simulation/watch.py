@@ -1,26 +1,29 @@
 """The watch: sees all that happens, and says what must not.
 
-What holds in every run, and is checked at the moment it could break:
+What must hold in every run, and is checked at the moment when it could break:
 
-- acknowledged only after an answer of Thrive's for that completion has reached the function, or after the message
-  stands in the dead-letter queue; a direct event also when it stands in the retry queue;
+- acknowledged only after an answer of Thrive's for that completion has reached the function, or after the message is in
+  the dead-letter queue; a direct event also when it is in the retry queue;
 - dead-lettered by the function only with a reason that is true, the body unchanged, and the status that Thrive gave;
-- sent to Thrive only what was sent to us, byte for byte; in FIFO order by group, none before what is ahead is decided;
+- sent to Thrive only what was sent to us, byte for byte; in FIFO order by group, none before the one ahead is decided;
 - in one invocation and for one completion at most 3 calls that are not answered with 401, and 9 in all; at most
-  MAX_CONCURRENCY calls of one environment at once; none from a pool that was idle for more than a minute;
-- a token is asked for by one thread at a time, while no good one is held; never 4 times within a second by one secret;
-  a refused secret not again for 60 s; no token is sent after its end;
+  MAX_CONCURRENCY calls of one environment at once; none on a connection that was idle for more than a minute;
+- a token is requested by one thread at a time, and while a good one is held only to renew it, once in 30 s; a refused
+  secret not again for 60 s; no token is sent after its end; a token endpoint that fails is asked ever less often;
 - secret reads: the first; each after max-age, or 1 s after one that failed; one on each refusal that arrives, and while
   one is remembered at most one per thread and invocation; a refused secret is read again in the same invocation;
-- every deferred message is put off, by half to all of its backoff, longer only by Retry-After, never beyond 12 h;
-- no message is deferred without a call for a trouble that is its neighbour's alone, nor for Secrets Manager's while a
-  secret is at hand, nor for a trouble that was remembered for more than a minute;
+- pauses, outages and probes: :mod:`tests.simulation.calls`;
+- every deferred message is put off, by half to all of its backoff, longer only by Retry-After, never beyond 12 h, and
+  after a 429 no shorter than the pause;
+- no message is deferred without a call for a trouble that is its neighbour's alone, for an outage or a pause that is
+  over, for Secrets Manager's trouble while a secret is at hand, for the token endpoint's while a token is at hand, or
+  for anything that was remembered for more than a minute;
 - the answer is well formed, names each failed message once and none that was recorded; nothing is raised for SQS; no
   invocation runs into the hard stop;
 - one log line per message, which says what became of it; no marker in any output (logs, answers, errors, attributes).
 
-And at the end: each message is recorded once, or stands in the dead-letter queue for a reason that is true; none was
-moved there by SQS for an outage; and it all came to an end in time.
+And at the end: each message is recorded once, or is in the dead-letter queue for a reason that is true; none was moved
+there by SQS for an outage; and everything was settled in time.
 """
 
 from __future__ import annotations
@@ -30,35 +33,42 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from .calls import SLACK
 from .scenario import (
     BACKOFF_BASE,
     BACKOFF_CAP,
     FUNCTION_TIMEOUT,
     HOUR,
     MARKER,
+    REQUEST_TIMEOUT,
     SECRET_MAX_AGE,
     VISIBILITY,
     Sent,
 )
-from .thrive import COMPLETIONS, Answer, secret_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from .lambdas import Environment, Invocation
     from .queues import Stored
+    from .thrive import Answer, Call
     from .world import World
 
 # What keeps messages from being sent at all, in the words of the log.
-_SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred")
-_NOT_A_REFUSAL = frozenset({401, 403, 408, 409, 425, 429})
+_SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred|held back")
 _ATTEMPTS, _CALLS = 3, 9
-_REFUSAL_SECONDS = 60.0
-_SLACK = 0.05
-# From the look at the clock to the arrival at the server: a connection is opened, a request travels.
-_ON_THE_WAY_SECONDS = 8.0
-# Longer than these, and the function's own deadline may have come first.
+_REFUSAL_SECONDS, _RENEWAL_SECONDS = 60.0, 30.0
+# Three attempts with their waits, and the pause after a 429 or an outage.
+_FOUR_REQUESTS_SECONDS = 0.6
+# From the look at the clock to the arrival at the server: an attempt to renew the token, a connection, the way.
+_ON_THE_WAY_SECONDS = REQUEST_TIMEOUT + 8.0
+# An invocation that lasted longer may have met the function's own deadline.
 _WORK_SECONDS = FUNCTION_TIMEOUT * 0.8 - 1.0
+# What an invocation may last while Thrive accepts requests and never answers; and one that makes no call.
+_HANGING_SECONDS, _IDLE_SECONDS = 2.2 * REQUEST_TIMEOUT, 1.0
+# Environments are at full speed this long after an outage; one that is waiting for a probe must first give it up.
+_RECOVERY_SECONDS = 10.0
+_USED_RATE = 0.85
 
 
 class Watch:
@@ -80,27 +90,43 @@ class Watch:
         self._dead: defaultdict[int, list[Mapping[str, str]]] = defaultdict(list)
         self._requeued: set[int] = set()
         self._settled_at: dict[int, float] = {}
-        self._commits: Counter[str] = Counter()
+        self._commits: list[float] = []
         self.calls = Counter[str]()
         self.outcomes = Counter[str]()
+        # How often a message was held back by one environment since that was last answered.
+        self._held_in: Counter[tuple[int, str, float]] = Counter()
+        self.first_outcomes: dict[int, str] = {}
 
     # ---- Thrive
 
-    def record_request(self, environment: Environment, body: bytes, headers: Mapping[str, str]) -> None:
-        """See a completion arrive."""
-        key = body.decode()
+    def called(self, call: Call) -> None:
+        """See a request leave."""
+        memory = call.environment.memory
+        memory.asked_at = self._world.kernel.now
+        if call.invocation is not None and not call.is_record:
+            call.invocation.waited_for_access = True
+        call.subject = self._subject_of(self._by_key[call.about][0]) if call.about in self._by_key else call.about
+        self._calls_of(call).began(call)
+
+    def _subject_of(self, sent: Sent) -> Hashable:
+        return sent.group if self._world.source.fifo else sent.key
+
+    def arrived(self, call: Call) -> None:
+        """See a request arrive."""
+        if not call.is_record:
+            self._token_request(call)
+            return
+        key, environment, invocation = call.about, call.environment, call.invocation
         self.calls["records"] += 1
-        self._begin_call(environment, "records", self._world.scenario.in_flight)
         if key not in self._by_key:
             self._bad(f"Thrive got what nobody sent: {key}")
             return
-        if headers.get("Content-Type") != "application/json":
+        if call.headers.get("Content-Type") != "application/json":
             self._bad("a completion without Content-Type: application/json")
         if key not in self._arrived:
             self._arrived.add(key)
             self._check_order(self._by_key[key][0])
-        self._check_token(environment, headers.get("Authorization", ""))
-        invocation = environment.invocation
+        self._check_token(environment, call.headers.get("Authorization", ""))
         if invocation is not None:
             invocation.calls[key] += 1
             invocation.retry_after.pop(key, None)
@@ -131,106 +157,114 @@ class Watch:
             return True
         return any(self.sent_of[message.id] is sent for message in self._world.source.redriven)
 
-    def token_request(self, environment: Environment, body: bytes, headers: Mapping[str, str]) -> None:
-        """See a token request arrive."""
+    def _token_request(self, call: Call) -> None:
         self.calls["tokens"] += 1
-        now, memory = self._world.kernel.now, environment.memory
-        secret = secret_of(body, headers)
-        self._begin_call(environment, "tokens", 1)
-        # With a clock that jumps, a token may look old, and a minute short.
-        odd = environment.odd_times
-        if odd:
-            pass
-        elif memory.token is not None and self._is_good(memory.token, memory.refused_tokens, secret):
-            self._bad("a token was asked for while a good one was held")
-        elif now - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - _SLACK:
+        now, memory, secret = self._world.kernel.now, call.environment.memory, call.about
+        if call.environment.odd_times:  # a token may look old, and a minute short
+            return
+        age = self._good_token_age(call.environment, secret)
+        if age is not None and memory.token is not None:
+            lifetime = memory.token[2]
+            if age < lifetime - min(300.0, lifetime / 12) - 2.0:
+                self._bad("a token was requested while a good one was held")
+            elif age < lifetime - _ON_THE_WAY_SECONDS and now - memory.renewed_at < _RENEWAL_SECONDS - SLACK:
+                self._bad("a token was renewed again within 30 s")
+            memory.renewed_at = now
+            return
+        if SLACK < call.began - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - SLACK:
             self._bad("a refused secret was tried again within a minute")
         times = memory.token_times = [(one, at) for one, at in memory.token_times if one == secret]
-        if len(times) >= _ATTEMPTS and now - times[-_ATTEMPTS][1] < 1.0 - _SLACK and not odd:
-            self._bad("four token requests within a second, for one secret")
+        if len(times) >= _ATTEMPTS and now - times[-_ATTEMPTS][1] < _FOUR_REQUESTS_SECONDS:
+            self._bad("four token requests in a hurry, for one secret")
         times.append((secret, now))
 
-    def _is_good(self, token: tuple[str, float, float, str], refused: set[str], secret: str) -> bool:
-        value, asked_at, lifetime, of_secret = token
-        age = self._world.kernel.now - asked_at
-        return value not in refused and of_secret == secret and age < lifetime - min(300.0, lifetime / 12) - 2.0
+    def _good_token_age(self, environment: Environment, secret: str | None) -> float | None:
+        """Return the age of the token that is held for a secret, unless it has expired or was refused."""
+        memory = environment.memory
+        if memory.token is None or memory.token[0] in memory.refused_tokens or memory.token[3] != secret:
+            return None
+        age = self._world.kernel.now - memory.token[1]
+        return age if age < memory.token[2] else None
 
-    def _begin_call(self, environment: Environment, kind: str, most: int) -> None:
-        environment.in_flight[kind] += 1
-        if environment.in_flight[kind] > most:
-            self._bad(f"{environment.in_flight[kind]} requests ({kind}) of one environment at once")
-
-    def call_ended(self, environment: Environment, path: str) -> None:
+    def ended(self, call: Call, answer: Answer | None) -> None:
         """See a caller stop waiting, with or without an answer."""
-        environment.in_flight["records" if path == COMPLETIONS else "tokens"] -= 1
-
-    def committed(self, key: str) -> None:
-        """See a record made."""
-        self._commits[key] += 1
-
-    def answered(
-        self, environment: Environment, path: str, body: bytes, headers: Mapping[str, str], answer: Answer
-    ) -> None:
-        """See an answer reach the function."""
-        memory, status = environment.memory, answer.status
+        what = self._calls_of(call).ended(call, answer)
+        if answer is None:
+            return
+        if what == "throttled" and call.invocation is not None:
+            call.invocation.throttles += 1
         if answer.retry_after is not None:
+            memory = call.environment.memory
             numeric = answer.retry_after.replace(".", "").isdigit()
             # A date is read by a wall clock that may be wrong.
-            seconds = float(answer.retry_after) if numeric else 5000.0 if not environment.odd_times else 12 * HOUR
-            memory.longest_retry_after = max(memory.longest_retry_after, seconds)
-        if path != COMPLETIONS:
-            self._token_answered(environment, body, headers, answer)
-            return
-        key, invocation = body.decode(), environment.invocation
-        if 200 <= status < 300 or status == 409:
-            self.answers.add(key)
-            if invocation is not None:
-                invocation.successes.setdefault(key, self._world.kernel.now)
-        elif status == 401:
-            value = headers["Authorization"].partition(" ")[2]
+            memory.longest_retry_after = max(
+                memory.longest_retry_after, min(float(answer.retry_after), HOUR) if numeric else HOUR
+            )
+        if call.is_record:
+            self._record_answered(call, answer, what)
+        else:
+            self._token_answered(call, answer)
+
+    def _record_answered(self, call: Call, answer: Answer, what: str) -> None:
+        key, invocation, status, memory = call.about, call.invocation, answer.status, call.environment.memory
+        if status == 401:
+            value = call.headers["Authorization"].partition(" ")[2]
             memory.refused_tokens.add(value)
             memory.refusals += self._world.thrive.secret_behind(value) == memory.secret
             if invocation is not None:
                 invocation.unauthorized[key] += 1
-        elif 400 <= status < 500 and status not in _NOT_A_REFUSAL:
-            self._refusals[key].add(status)
+        elif what == "answer" and status != 403:
+            if status < 300 or status == 409:
+                self.answers.add(key)
+                if invocation is not None:
+                    invocation.successes.setdefault(key, self._world.kernel.now)
+            else:
+                self._refusals[key].add(status)
         elif invocation is not None and answer.retry_after is not None and answer.retry_after.isdigit():
-            invocation.retry_after[key] = float(answer.retry_after)
+            invocation.retry_after[key] = min(float(answer.retry_after), HOUR)
 
-    def _token_answered(
-        self, environment: Environment, body: bytes, headers: Mapping[str, str], answer: Answer
-    ) -> None:
-        memory, now, secret = environment.memory, self._world.kernel.now, secret_of(body, headers)
-        try:
-            fields = json.loads(answer.body or b"")
-        except ValueError:
+    def _token_answered(self, call: Call, answer: Answer) -> None:
+        memory, now, secret, fields = call.environment.memory, self._world.kernel.now, call.about, answer.fields()
+        if fields is None:
             return
         if answer.status in {400, 401}:
             memory.token_refused[secret] = now
             memory.refusals += secret == memory.secret
-            memory.unread_refusal = secret == memory.secret
+            # A token that is still valid is used to its end, whatever becomes of its renewal.
+            has_token = self._good_token_age(call.environment, secret) is not None
+            memory.unread_refusal = secret == memory.secret and not has_token
         elif answer.status == 200:
             lifetime = fields.get("expires_in")
             usable = isinstance(lifetime, (int, float)) and not isinstance(lifetime, bool) and lifetime > 0
             lifetime = min(float(lifetime), 86_400.0) if usable else 300.0
-            memory.token = (fields["access_token"], memory.token_asked_at, lifetime, secret)
+            memory.token = (fields["access_token"], call.began, lifetime, secret)
             memory.token_times.clear()
+            memory.renewed_at = float("-inf")
             memory.token_refused.pop(secret, None)
 
+    def _calls_of(self, call: Call) -> Any:
+        return call.environment.completions if call.is_record else call.environment.tokens
+
+    def committed(self, key: str) -> None:
+        """See a record made."""
+        self._commits.append(self._world.kernel.now)
+
     def stale_connection(self, environment: Environment) -> None:
-        """See a request on a connection that the server has closed long ago, as nothing was sent for a minute."""
+        """See a request on a connection that the server has closed, as it was idle for a minute."""
         if not environment.odd_times:
-            self._bad("a request on a connection of a pool that was idle for more than a minute")
+            self._bad("a request on a connection that was idle for more than a minute")
 
     def secret_read(self, environment: Environment) -> None:
-        """See a secret asked for."""
+        """See the secret read."""
         self.calls["secrets"] += 1
         memory, now = environment.memory, self._world.kernel.now
         memory.asked_at = now
         memory.reads_in_invocation += 1
+        if environment.invocation is not None:
+            environment.invocation.waited_for_access = True
         since = now - memory.secret_asked_at
-        refused = any(now - at < _REFUSAL_SECONDS + _SLACK for at in memory.token_refused.values())
-        is_due = since > SECRET_MAX_AGE - _SLACK or (not memory.secret_was_given and since > 1.0 - _SLACK)
+        refused = any(now - at < _REFUSAL_SECONDS + SLACK for at in memory.token_refused.values())
+        is_due = since > SECRET_MAX_AGE - SLACK or (not memory.secret_was_given and since > 1.0 - SLACK)
         is_allowed = memory.refusals > memory.refusals_at_read or (
             refused and memory.reads_in_invocation <= self._world.scenario.in_flight + 1
         )
@@ -239,15 +273,12 @@ class Watch:
         memory.secret_asked_at, memory.secret_was_given, memory.unread_refusal = now, False, False
 
     def secret_given(self, environment: Environment) -> None:
-        """See a secret given."""
+        """See the secret returned."""
         environment.memory.secret_was_given = True
         environment.memory.secret = self._world.current_secret
         environment.memory.refusals_at_read = environment.memory.refusals
 
     # ---- SQS
-
-    def received(self, message: Stored) -> None:
-        """See a message received."""
 
     def postpone_attempted(self, environment: Environment, receipts: list[str]) -> None:
         """See an attempt to put messages off, whatever comes of it."""
@@ -258,10 +289,16 @@ class Watch:
         """See a message put off."""
         environment = self._world.fleet.environment()
         whole = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(message.receives - 1, 30))
-        longest = max(whole, environment.memory.longest_retry_after) + 1
+        longest = max(whole, environment.memory.longest_retry_after, 60.0) + 1
         sent, invocation = self.sent_of[message.id], environment.invocation
-        due = invocation.retry_after.get(sent.key, 0.0) if invocation is not None and sent.key is not None else 0.0
-        shortest = min(max(whole // 2, due), 12 * HOUR - 300 - FUNCTION_TIMEOUT)
+        due = 0.0
+        # A thread that an earlier invocation left behind puts off by what it knew then.
+        if invocation is not None and sent.key is not None and not environment.left_threads:
+            due = invocation.retry_after.get(sent.key, 0.0)
+        is_limited = invocation is not None and message.id in invocation.rate_limited and invocation.throttles == 1
+        if is_limited and not environment.odd_times:
+            due = max(due, environment.completions.pause_left() - SLACK)
+        shortest = max(whole // 2, due)
         if not shortest <= seconds <= longest:
             self._bad(f"put off by {seconds} s, receive {message.receives}: not from {shortest} to {longest}")
 
@@ -295,7 +332,7 @@ class Watch:
         return sent
 
     def acknowledged(self, message: Stored) -> None:
-        """See the mapping about to delete a message."""
+        """See the event source about to delete a message."""
         sent = self.sent_of[message.id]
         self._check_settled(sent)
         self._settled_at.setdefault(sent.number, self._world.kernel.now)
@@ -316,20 +353,34 @@ class Watch:
         if not environment.process.stalled:
             self._bad(f"invocation {invocation.number} ran into the hard stop")
 
+    def logged(self, environment: Environment, text: str) -> None:
+        """See the function write a line."""
+        self.output(text)
+        invocation, line = environment.invocation, json.loads(text)
+        if invocation is None:
+            return
+        if "message_id" in line:
+            invocation.lines[line["message_id"]].append(line)
+            if line.get("reason") == "rate_limited":
+                invocation.rate_limited.add(line["message_id"])
+        elif str(line.get("message", "")).startswith("unexpected"):
+            invocation.defects.append(line["message"])
+        elif not environment.odd_times:
+            for calls in (environment.completions, environment.tokens):
+                calls.announced(str(line.get("message", "")))
+
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
         """See an invocation end by itself."""
-        text = "".join(invocation.output)
         if isinstance(outcome, Exception):
             self._world.trace("raised", type(outcome).__name__)
             self.output(f"{outcome} {outcome!r}")
         else:
             self._world.trace("answered", json.dumps(outcome))
             self.output(json.dumps(outcome))
-        self.output(text)
         if invocation.direct is not None:
             self._direct_returned(invocation.direct, outcome)
         else:
-            self._batch_returned(environment, invocation, outcome, _lines(text))
+            self._batch_returned(environment, invocation, outcome)
 
     def _direct_returned(self, sent: Sent, outcome: Any) -> None:
         if isinstance(outcome, Exception):
@@ -339,9 +390,7 @@ class Watch:
             self._check_settled(sent)
             self._settled_at.setdefault(sent.number, self._world.kernel.now)
 
-    def _batch_returned(
-        self, environment: Environment, invocation: Invocation, outcome: Any, lines: list[dict[str, Any]]
-    ) -> None:
+    def _batch_returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
         ids = {message.id for message, _ in invocation.messages}
         try:
             named = [item["itemIdentifier"] for item in outcome["batchItemFailures"]]
@@ -352,37 +401,107 @@ class Watch:
             self._bad("the answer names a message twice, or one that was not in the batch")
         if invocation.without_thread:  # a defect of the machine: all that holds then is that nothing is lost
             return
+        for defect in invocation.defects:
+            self._bad(f"a defect: {defect}")
         memory = environment.memory
-        if memory.unread_refusal and memory.reads_in_invocation == 0 and self._in_time(environment, invocation):
+        # A read that failed is not repeated within a second.
+        is_read = memory.reads_in_invocation > 0 or invocation.started - memory.secret_asked_at < 1.0
+        if (
+            memory.unread_refusal
+            and not is_read
+            and not environment.odd_times
+            and self._in_time(environment, invocation)
+        ):
             self._bad("a secret was refused, and not read again")
-        told = defaultdict(list)
-        for line in lines:
-            if "message_id" in line:
-                told[line["message_id"]].append(line["outcome"])
-                self.outcomes[line["outcome"]] += 1
-                self._check_attempted(environment, line)
-            elif str(line.get("message", "")).startswith("unexpected"):
-                self._bad(f"a defect: {line['message']}")
         for message, receipt in invocation.messages:
-            self._check_told(message, told[message.id], reported=message.id in named)
+            lines = invocation.lines[message.id]
+            outcomes = [line["outcome"] for line in lines]
+            self._check_told(message, outcomes, reported=message.id in named)
+            for line in lines:
+                self.outcomes[line["outcome"]] += 1
+                self.first_outcomes.setdefault(self.sent_of[message.id].number, line["outcome"])
+                if line["outcome"] == "deferred":
+                    self._check_deferred(environment, invocation, message, line)
             if message.id in named:
-                self._check_reported(environment, invocation, message, receipt, told[message.id])
+                self._check_reported(environment, invocation, message, receipt, outcomes)
+        self._check_duration(environment, invocation)
 
     def _in_time(self, environment: Environment, invocation: Invocation) -> bool:
         in_time = self._world.kernel.now - invocation.started < _WORK_SECONDS
         return in_time and not environment.process.stalled
 
-    def _check_attempted(self, environment: Environment, line: dict[str, Any]) -> None:
-        if line["outcome"] != "deferred":
+    def _check_deferred(
+        self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
+    ) -> None:
+        memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
+        if line["attempts"] == 0 and not _SHARED.search(text):
+            self._bad(f"{name} was deferred without a call, though nothing stood in its own way")
+        if line["reason"] == "unavailable" and "Secrets Manager" in text and memory.secret is not None:
+            self._bad(f"{name} was deferred for Secrets Manager, though a secret was at hand")
+        if environment.left_threads:
             return
-        memory = environment.memory
-        if line["attempts"] == 0 and not _SHARED.search(line["message"]):
-            self._bad(f"{line['message_id']} was deferred without a call, though nothing stood in its own way")
-        if line["reason"] == "unavailable" and "Secrets Manager" in line["message"] and memory.secret is not None:
-            self._bad(f"{line['message_id']} was deferred for Secrets Manager, though a secret was at hand")
-        since = 0.0 if environment.left_threads else self._world.kernel.now - memory.asked_at
-        if line["reason"] != "out_of_time" and since > FUNCTION_TIMEOUT + 1.0:
-            self._bad(f"{line['message_id']} was deferred by a memory of more than a minute")
+        if line["reason"] != "out_of_time" and self._world.kernel.now - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
+            is_told_when = environment.completions.may_be_paused() or environment.tokens.may_be_paused()
+            if not (line["reason"] == "rate_limited" and is_told_when):
+                self._bad(f"{name} was deferred by a memory of more than a minute")
+        if "no token" in text:
+            self._check_no_token(environment, invocation, name, text)
+        elif line["attempts"] == 0 and "has not been answering" in text:
+            self._check_held(environment, invocation, self.sent_of[message.id])
+        elif line["attempts"] == 0 and line["reason"] == "rate_limited" and not environment.completions.may_be_paused():
+            self._bad(f"{name} was held back by a pause that is over")
+
+    def _check_no_token(self, environment: Environment, invocation: Invocation, name: str, text: str) -> None:
+        now, memory = self._world.kernel.now, environment.memory
+        age = self._good_token_age(environment, memory.secret)
+        # The token may have arrived, or the secret have been read, in another thread meanwhile.
+        if age is not None and memory.token is not None and not environment.odd_times:
+            is_old = now - memory.token[1] > now - invocation.started + SLACK
+            if is_old and memory.secret_asked_at < invocation.started and age < memory.token[2] - FUNCTION_TIMEOUT:
+                self._bad(f"{name} was deferred for want of a token, though one was at hand")
+        if "has not been answering" in text and not environment.tokens.may_be_out(invocation.started):
+            self._bad(f"{name} was held back by an outage of the token endpoint that is none")
+
+    def _check_held(self, environment: Environment, invocation: Invocation, sent: Sent) -> None:
+        world, calls = self._world, environment.completions
+        self._held_in[sent.number, environment.name, calls.last_answer] += 1
+        if not calls.may_be_out(invocation.started):
+            self._bad(f"{sent.name} was held back by an outage that is none")
+        # Also an attempt that got no token is a probe.
+        has_probed = any(line["attempts"] for lines in invocation.lines.values() for line in lines)
+        if not has_probed and calls.is_probe_due(invocation.started):
+            self._bad(f"{sent.name} was held back, though a probe was due")
+        wrong = calls.missing_probe(invocation, self._subject_of(sent))
+        if wrong is not None and not environment.odd_times and not environment.left_threads:
+            self._bad(f"{sent.name} was held back: {wrong}")
+        scenario = world.scenario
+        if scenario.kind == "outage" and scenario.spells:
+            hanging = 2 * REQUEST_TIMEOUT if scenario.spells[0].kind == "black_hole" else 0.0
+            late = invocation.started - scenario.spells[0].end - hanging - _RECOVERY_SECONDS
+            if late > SLACK:
+                self._bad(f"{sent.name} was held back {late:.1f} s after the environment should have recovered")
+        if scenario.kind == "sick" and json.loads(sent.key or "{}")["userId"] not in scenario.sick:
+            if len(scenario.sick) < 3:
+                self._bad(f"{sent.name} was held back, though only {len(scenario.sick)} messages are sick")
+            # Once; and once more for each further sick message that fails as a probe just before.
+            most = max(1, len(scenario.sick) - 2)
+            if self._held_in[sent.number, environment.name, calls.last_answer] > most:
+                self._bad(f"{sent.name} was held back more than {most} times in an outage of sick messages")
+
+    def _check_duration(self, environment: Environment, invocation: Invocation) -> None:
+        """Check what an invocation costs while Thrive accepts requests and never answers."""
+        world = self._world
+        scenario, seconds = world.scenario, world.kernel.now - invocation.started
+        if scenario.kind != "outage" or scenario.spells[0].kind != "black_hole" or not invocation.lines:
+            return
+        out_since = environment.completions.out_since
+        if out_since is None:
+            return
+        if not invocation.calls and not invocation.waited_for_access and out_since < invocation.started - SLACK:
+            if seconds > _IDLE_SECONDS:
+                self._bad(f"an invocation without a call in an outage took {seconds:.1f} s")
+        elif seconds > _HANGING_SECONDS + (REQUEST_TIMEOUT if invocation.waited_for_access else 0.0):
+            self._bad(f"an invocation that met an outage took {seconds:.1f} s")
 
     def _check_told(self, message: Stored, outcomes: list[str], *, reported: bool) -> None:
         allowed = {"deferred", "rejected"} if reported else {"created", "exists", "rejected"}
@@ -407,12 +526,12 @@ class Watch:
         """See what anybody may read."""
         if MARKER in text or any(form in text for form in self._world.secret_forms):
             at = text.find(MARKER)
-            self._bad(f"in an output stands what must not: …{text[max(0, at - 200) : at + 100]}…")
+            self._bad(f"an output holds what it must not: …{text[max(0, at - 200) : at + 100]}…")
 
     # ---- the end
 
     def last_settled(self) -> float:
-        """Give when the last message was settled."""
+        """Return when the last message was settled."""
         return max(self._settled_at.values())
 
     def end(self) -> None:
@@ -427,8 +546,10 @@ class Watch:
                 self._bad(f"{message.id} was redriven after {message.receives} receives")
         if world.source.stored:
             self._bad(f"{len(world.source.stored)} messages are still in the queue")
-        if any(times > 1 for times in self._commits.values()):
+        if len(self._commits) > len(world.thrive.ledger):
             self._bad("a completion was recorded twice")
+        if world.scenario.rate_limit is not None:
+            self._check_rate()
 
     def _judge(self, sent: Sent, *, by_sqs: bool, undelivered: bool) -> None:
         recorded = sent.key is not None and sent.key in self._world.thrive.ledger
@@ -455,9 +576,15 @@ class Watch:
         if late > longest + 3 * VISIBILITY:
             self._bad(f"{sent.name} was settled {late:.0f} s after the last trouble")
 
+    def _check_rate(self) -> None:
+        """Check how much was recorded of what the rate limit allows, until the backlog runs out."""
+        limit = self._world.scenario.rate_limit
+        assert limit is not None
+        count = int(0.8 * len(self._commits))
+        seconds = sorted(self._commits)[count - 1]
+        self.used_rate = count / (limit.burst + limit.per_second * seconds)
+        if self.used_rate < _USED_RATE:
+            self._bad(f"of the rate that Thrive accepts {self.used_rate:.0%} was used")
+
     def _bad(self, what: str) -> None:
         self._world.violate(what)
-
-
-def _lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines() if line]

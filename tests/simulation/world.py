@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import random
 import re
@@ -56,10 +57,14 @@ class World:
         self.secret_forms: list[str] = [form for form in forms_of(self.current_secret) if MARKER not in form]
         self._hash = hashlib.blake2b(digest_size=16)
         self._kept: list[str] | None = [] if keep_trace else None
-        dead = Queue(self, "dead-letters", fifo=scenario.fifo, redrive_to=None, max_receive_count=1)
-        self.dead_letters = dead
+        self.dead_letters = Queue(self, "dead-letters", fifo=scenario.fifo)
         self.source = Queue(
-            self, "completions", fifo=scenario.fifo, redrive_to=dead, max_receive_count=scenario.max_receive_count
+            self,
+            "completions",
+            fifo=scenario.fifo,
+            redrive_to=self.dead_letters,
+            max_receive_count=scenario.max_receive_count,
+            limit=scenario.queue_limit,
         )
         self.thrive = Thrive(self)
         self.watch = Watch(self)
@@ -74,7 +79,7 @@ class World:
         """Let it all happen, and judge."""
         bootstrap: Any = self.package.bootstrap
         bootstrap.application = lambda: self.fleet.environment().application()
-        bootstrap.connection_pool = lambda *_: self.fleet.environment().pool()
+        bootstrap.connection_pool = lambda *arguments: self.fleet.environment().pool(arguments[-1])
         _SINK.world = self
         with _output_to_sink():
             self.kernel.run(until=self.scenario.healed + 3 * DAY)
@@ -129,6 +134,11 @@ class World:
         """Throw the dice for one kind."""
         probability = self.noise(kind)
         return probability > 0 and self.rng.random() < probability
+
+    def sickness(self, key: str) -> str | None:
+        """Return the trouble that Thrive has with a completion because of its learner."""
+        sick = self.scenario.sick
+        return sick.get(json.loads(key)["userId"]) if sick and self.kernel.now < self.scenario.healed else None
 
     def latency(self) -> float:
         """Draw the latency of a call: mostly about the usual, now and then ten times that."""
@@ -189,13 +199,12 @@ class _Sink:
     def write(self, text: str) -> int:
         world = self.world
         if world is not None and world.kernel.running:
-            environment = world.fleet.environment()
-            # The trace holds every line, less what the machine's own clock says.
+            # The trace holds every line, without the times of the machine's own clock.
             world.trace("log", _REAL_TIME.sub("", text))
-            if environment.invocation is not None:
-                environment.invocation.output.append(text)
-            else:
-                world.watch.output(text)
+            environment = world.fleet.environment()
+            *lines, environment.unfinished_line = (environment.unfinished_line + text).split("\n")
+            for line in lines:
+                world.watch.logged(environment, line)
         else:
             sys.__stdout__.write(text)
         return len(text)

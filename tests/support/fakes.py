@@ -1,4 +1,4 @@
-"""The fakes that unit tests share: two virtual clocks, Secrets Manager, a transport, and builders of what goes in.
+"""The fakes that tests share: a virtual clock, Secrets Manager, a transport, a Lambda context; and builders of input.
 
 All may be called from several threads.
 """
@@ -39,12 +39,12 @@ CONTENT_ID = "64a1b2c3d4e5f6789abcdef0"
 COMPLETED_AT = "2021-01-01T09:00:00Z"
 QUEUE_ARN = "arn:aws:sqs:eu-west-2:123456789012:completions"
 
-# Far longer than any thread of a test has to wait: reached only by a test that fails.
+# Far longer than any thread of a test has to wait; only reached by a test that fails.
 PATIENCE_SECONDS = 20.0
 
 
 class FakeClock:
-    """Two virtual clocks. Nothing waits: ``sleep`` moves both at once, and is remembered in ``sleeps``."""
+    """Both clocks, virtual. Nothing waits: ``sleep`` moves both at once, and is remembered in ``sleeps``."""
 
     def __init__(self, wall: float = 1_800_000_000.0, monotonic: float = 5_000.0) -> None:
         self._lock = threading.Lock()
@@ -58,7 +58,7 @@ class FakeClock:
             return Instant(self._wall, self._monotonic)
 
     def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` pass, and remember them."""
+        """Move both clocks, and remember the call."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
@@ -69,26 +69,26 @@ class FakeClock:
             self.advance(1e-6)  # the rest of a wait, too small to be added to a float of this size, would never pass
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass on both clocks."""
-        assert seconds >= 0, "time does not run backwards; step_wall does"
+        """Move both clocks."""
+        assert seconds >= 0, "use step_wall to move a clock back"
         with self._lock:
             self._wall += seconds
             self._monotonic += seconds
 
     def freeze(self, seconds: float) -> None:
-        """Freeze the execution environment: ``seconds`` pass outside, and the monotonic clock stands still."""
+        """Freeze the execution environment: the wall clock moves on, the monotonic clock stands still."""
         assert seconds >= 0, "a freeze takes time"
         with self._lock:
             self._wall += seconds
 
     def step_wall(self, seconds: float) -> None:
-        """Set the wall clock forward or back, without any time passing."""
+        """Set the wall clock forward or back while no time passes."""
         with self._lock:
             self._wall += seconds
 
 
 class Counts(Counter[str]):
-    """A counter to be passed as ``count``."""
+    """A counter that can be passed as ``count``."""
 
     def __call__(self, metric: str) -> None:
         """Add one."""
@@ -100,9 +100,9 @@ _COUNTS_LOCK = threading.Lock()
 
 
 class FakeSecretsManager:
-    """Holds one secret, as a text that may be replaced, and fails on demand.
+    """Holds one secret, which may be replaced, and fails on demand.
 
-    Pass :meth:`client` where a factory of clients is wanted. ``failure`` is raised by every read while it is set;
+    Pass :meth:`client` where a factory of clients is expected. ``failure`` is raised by every read while it is set;
     ``on_read`` is called at the beginning of each read, in the reading thread.
     """
 
@@ -116,12 +116,12 @@ class FakeSecretsManager:
         self._lock = threading.Lock()
 
     def client(self) -> Any:
-        """Give the client."""
+        """Return the client."""
         return self
 
     @property
     def reads(self) -> int:
-        """How many calls arrived."""
+        """The number of calls."""
         return len(self.requests)
 
     def rotate(self, secret: str) -> None:
@@ -167,18 +167,18 @@ class Request:
         return json.loads(self.body)
 
 
-# What a fake transport answers with: a response, an error to raise, or a function of the request.
+# How a fake transport answers: with a response, an error to raise, or a function of the request.
 Answer = Response | Exception | Callable[[Request], Response]
 
 
 class FakeTransport:
-    """Answers each request with the next one of a script, or all with one function, and remembers the requests.
+    """Answers each request with the next answer of a script, and remembers the requests.
 
-    A request beyond the end of the script fails the test.
+    A request beyond the end of the script fails the test, unless there is an answer for all further ones.
     """
 
     def __init__(self, *script: Answer, always: Answer | None = None) -> None:
-        """:param always: answers every request once the script has ended."""
+        """:param always: the answer to every request after the end of the script."""
         self._script = list(script)
         self._always = always
         self._lock = threading.Lock()
@@ -198,7 +198,7 @@ class FakeTransport:
         return answer if isinstance(answer, Response) else answer(request)
 
     def close(self) -> None:
-        """Remember that it was closed."""
+        """Count the call."""
         self.closed += 1
 
     def then(self, *script: Answer) -> None:
@@ -208,13 +208,13 @@ class FakeTransport:
 
     @property
     def unused(self) -> int:
-        """How many answers of the script are left."""
+        """The number of answers of the script that are left."""
         return len(self._script)
 
 
 @dataclass
 class FakeContext:
-    """A Lambda context whose time runs out on a fake clock."""
+    """A Lambda context whose time runs out by a given clock."""
 
     clock: Clock
     seconds: float = 30.0
@@ -226,39 +226,39 @@ class FakeContext:
         self._ends = self.clock.now().monotonic + self.seconds
 
     def get_remaining_time_in_millis(self) -> int:
-        """Give what is left."""
+        """Return what is left."""
         return max(0, int((self._ends - self.clock.now().monotonic) * 1000))
 
 
 def secret_fields(**changes: object) -> dict[str, object]:
-    """Give the fields of a good secret; a field changed to None is left out."""
+    """Return the fields of a good secret; a field changed to None is left out."""
     fields: dict[str, object] = {"tenantId": TENANT, "clientSecret": CANARY}
     return {name: value for name, value in (fields | changes).items() if value is not None}
 
 
 def secret_text(**changes: object) -> str:
-    """Give the text of a good secret; a field changed to None is left out."""
+    """Return the text of a good secret; a field changed to None is left out."""
     return json.dumps(secret_fields(**changes))
 
 
 def credentials(**changes: object) -> Credentials:
-    """Give credentials as they are read from the secret that :func:`secret_text` gives."""
+    """Return the credentials in the secret that :func:`secret_text` returns."""
     return Credentials.parse(secret_text(**changes))
 
 
 def json_response(status: int, fields: object, retry_after: str | None = None) -> Response:
-    """Give an answer with a JSON body."""
+    """Return an answer with a JSON body."""
     return Response(status, json.dumps(fields).encode(), retry_after)
 
 
 def token_response(token: str = "token-1", expires_in: object = 3600, **changes: object) -> Response:
-    """Give a token endpoint's good answer; a field changed to None is left out."""
+    """Return a token endpoint's good answer; a field changed to None is left out."""
     fields = {"access_token": token, "token_type": "Bearer", "expires_in": expires_in, "scope": "api/write"} | changes
     return json_response(200, {name: value for name, value in fields.items() if value is not None})
 
 
 def client_error(code: str, status: int = 400, operation: str = "GetSecretValue") -> ClientError:
-    """Give what boto3 raises where AWS answers with an error; the text quotes what must not go further."""
+    """Return what boto3 raises if AWS answers with an error; its text quotes what must not be passed on."""
     return ClientError(
         {
             "Error": {"Code": code, "Message": f"{CANARY} is quoted here"},
@@ -275,25 +275,25 @@ def client_error(code: str, status: int = 400, operation: str = "GetSecretValue"
 
 
 def completion_fields(**changes: object) -> dict[str, object]:
-    """Give the fields of a good completion; a field changed to None is left out."""
+    """Return the fields of a good completion; a field changed to None is left out."""
     fields: dict[str, object] = {"userId": USER_ID, "contentId": CONTENT_ID, "completedAt": COMPLETED_AT}
     return {name: value for name, value in (fields | changes).items() if value is not None}
 
 
 def completion(**changes: object) -> Completion:
-    """Give a completion."""
+    """Return a completion."""
     read = read_completion(completion_fields(**changes))
     assert isinstance(read, Completion)
     return read
 
 
 def body(**changes: object) -> str:
-    """Give a plain SQS body."""
+    """Return a plain SQS body."""
     return json.dumps(completion_fields(**changes))
 
 
 def eventbridge_event(detail: object = None, **changes: object) -> dict[str, Any]:
-    """Give an EventBridge event around a completion's fields; a field changed to None is left out."""
+    """Return an EventBridge event around a completion's fields; a field changed to None is left out."""
     fields: dict[str, Any] = {
         "version": "0",
         "id": "7bf73129-1428-4cd3-a780-95db273d1602",
@@ -309,7 +309,7 @@ def eventbridge_event(detail: object = None, **changes: object) -> dict[str, Any
 
 
 def sns_notification(message: object, **changes: object) -> dict[str, Any]:
-    """Give an SNS notification, as SNS sends it to a queue without raw delivery, around a text or an object."""
+    """Return an SNS notification, as SNS sends it to a queue without raw delivery, around a text or an object."""
     fields: dict[str, Any] = {
         "Type": "Notification",
         "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
@@ -333,10 +333,10 @@ def sqs_record(
     queue_arn: str = QUEUE_ARN,
     **changes: object,
 ) -> dict[str, Any]:
-    """Give an SQS record as Lambda hands it on.
+    """Return an SQS record as Lambda passes it to a function.
 
     :param text: the body; an object becomes JSON, and a completion is the default.
-    :param group: of a FIFO queue.
+    :param group: the message group, which makes the queue a FIFO queue.
     """
     attributes = {
         "ApproximateReceiveCount": str(receive_count),
@@ -361,7 +361,7 @@ def sqs_record(
 
 
 def sqs_event(*records: dict[str, Any]) -> dict[str, Any]:
-    """Give the event of a batch."""
+    """Return the event of a batch."""
     return {"Records": list(records)}
 
 
@@ -372,7 +372,7 @@ def memory_of(seconds: float) -> list[tuple[str, float, bool]]:
 
 
 def far_deadline(clock: Clock) -> Deadline:
-    """Give a deadline that no test reaches."""
+    """Return a deadline that no test reaches."""
     return Deadline(clock, 1e9)
 
 
@@ -407,7 +407,7 @@ def sync_of(
 
 
 def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
-    """Run ``work`` with 0, 1, … in as many threads that start together; give what each returned or raised."""
+    """Run ``work`` with 0, 1, … in ``count`` threads that start together; return what each returned or raised."""
     results: list[T | Exception | None] = [None] * count
     start = threading.Barrier(count)
 
@@ -428,18 +428,18 @@ def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
 
 
 def texts_of(error: BaseException) -> str:
-    """Give all that a careless log could show of an error: text, arguments, attributes, and the chain behind it."""
+    """Return all that a careless log could show of an error: text, arguments, attributes, and its chain."""
     seen: list[str] = []
     link: BaseException | None = error
     while link is not None:
         seen += [str(link), repr(link), repr(link.args), repr(vars(link)), *getattr(link, "__notes__", [])]
-        # As a traceback goes: "from None" hides the context.
+        # As in a traceback: "from None" hides the context.
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return "\n".join(seen)
 
 
 def holds_any(text: str, canaries: Sequence[str]) -> list[str]:
-    """Give those of ``canaries`` that ``text`` holds."""
+    """Return those of ``canaries`` that ``text`` contains."""
     return [canary for canary in canaries if canary in text]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Function:
     """One execution environment.
 
-    The clock is virtual unless told otherwise: waits pass at once, and what takes time in truth does not use it up.
+    Its clock is virtual by default: waits end at once, and what really takes time does not count.
     """
 
     application: Application
@@ -41,13 +41,13 @@ class Function:
     contexts: list[FakeContext] = field(default_factory=list)
 
     def invoke(self, event: Any, seconds: float = 30.0) -> Any:
-        """Invoke it; the answer has been through JSON, as it would be in Lambda."""
+        """Invoke it; the answer has been through JSON, as in Lambda."""
         context = FakeContext(self.clock, seconds)
         self.contexts.append(context)
         return json.loads(json.dumps(lambda_handler(event, context)))  # type: ignore[arg-type]
 
     def reported(self, *records: dict[str, Any], seconds: float = 30.0) -> list[str]:
-        """Invoke it with SQS records; give the ids that it reports, in order, if Lambda would accept the answer."""
+        """Invoke it with SQS records; return the ids that it reports, in order, if Lambda would accept the answer."""
         answer = self.invoke({"Records": list(records)}, seconds)
         assert set(answer) == {"batchItemFailures"}
         ids = [item["itemIdentifier"] for item in answer["batchItemFailures"]]
@@ -57,7 +57,7 @@ class Function:
 
     @property
     def dead_letters(self) -> list[dict[str, Any]]:
-        """The entries that were sent to the dead-letter queue, in vain or not."""
+        """The entries that were sent to the dead-letter queue, whether SQS accepted them or not."""
         return self.sqs.entries("send_message_batch")
 
     @property
@@ -77,7 +77,7 @@ def functioning(
     sqs: FakeSqs | None = None,
     **variables: str,
 ) -> Iterator[Function]:
-    """Yield the function on fake queues and a fake Secrets Manager, with both queues unless a variable is empty."""
+    """Yield the function with a fake SQS and a fake Secrets Manager; an empty variable removes a queue."""
     time_source = clock or FakeClock()
     fake_sqs = sqs or FakeSqs()
     secrets = FakeSecretsManager(secret)
@@ -86,7 +86,7 @@ def functioning(
         "THRIVE_BASE_URL": base_url,
         "DEAD_LETTER_QUEUE_URL": DEAD_LETTER_URL,
         "RETRY_QUEUE_URL": RETRY_URL,
-        # Powertools keeps one logger for each service: here each function has its own.
+        # Powertools keeps one logger for each service, so each function here gets a service of its own.
         "POWERTOOLS_SERVICE_NAME": f"service-{uuid.uuid4()}",
     } | variables
     application = bootstrap.build(
@@ -101,7 +101,7 @@ def functioning(
 
 
 class _CurrentStdout:
-    """Standard output as it is when something is written: pytest puts another in its place for each phase of a test."""
+    """Standard output at the time of writing: pytest replaces it for each phase of a test."""
 
     def write(self, text: str) -> int:
         """Write."""
@@ -113,26 +113,26 @@ class _CurrentStdout:
 
 
 def print_to_current_stdout(service: str) -> None:
-    """Let a service's logger print to what is standard output then, not to what was when it was made."""
+    """Let a service's logger print to the current standard output, not to that of the time when it was made."""
     [handler] = [each for each in logging.getLogger(service).handlers if isinstance(each, logging.StreamHandler)]
     handler.setStream(_CurrentStdout())
 
 
 def close(application: Application) -> None:
-    """Close what an application holds open, as the end of a process would."""
+    """Close everything that an application holds open, as the end of a process would."""
     application.reset()
     application.executor().shutdown()
     application.reporters().shutdown()
 
 
 def secret_of(thrive: StandIn, **changes: object) -> str:
-    """Give the text of the secret for a stand-in."""
+    """Return the text of the secret for a stand-in."""
     return secret_text(tenantId=thrive.tenant_id, clientSecret=thrive.client_secret, **changes)
 
 
 @dataclass(frozen=True)
 class Output:
-    """What was printed: log lines and metric blobs, each one line of JSON."""
+    """What was printed: log lines and metric blobs, each a line of JSON."""
 
     text: str
     logs: list[dict[str, Any]]
@@ -140,8 +140,8 @@ class Output:
 
     @classmethod
     def read(cls, text: str) -> Output:
-        """Read standard output; a line that is no JSON object fails the test."""
-        # Not splitlines: that would cut at U+2028 too, and a forged line is to be found.
+        """Read standard output; a line that is not JSON fails the test."""
+        # Not splitlines, which would also split at U+2028: a forged line must be found.
         lines = [json.loads(line) for line in text.split("\n") if line]
         return cls(
             text,
@@ -151,16 +151,16 @@ class Output:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The lines of single messages."""
+        """The lines about single messages."""
         return [line for line in self.logs if "message_id" in line]
 
     @property
     def invocations(self) -> list[dict[str, Any]]:
-        """The lines of invocations."""
+        """The lines about invocations."""
         return [line for line in self.logs if line["message"] == "invocation"]
 
     def metric(self, name: str) -> list[float]:
-        """Give all values of one metric."""
+        """Return all values of one metric."""
         values: list[float] = []
         for blob in self.blobs:
             value = blob.get(name, [])

@@ -1,7 +1,7 @@
-"""Raw socket servers on loopback: they misbehave below HTTP, where no HTTP library would let a server go.
+"""Raw socket servers on loopback that misbehave below HTTP, as no HTTP library would let a server do.
 
-A behaviour is a function of the :class:`Peer` that it plays to; each request that arrives is met by the next one of the
-server's script, and the last one stands for all that follow.
+A behaviour is a function of the :class:`Peer` that it answers. Each request is answered by the next behaviour of the
+server's script; the last one answers all further requests.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import trustme
 
 STATEMENT = b'{"statementId":"statement-1"}'
-# Far longer than any test takes: reached only where something hangs.
+# Far longer than any test takes; only reached when something hangs.
 _PATIENCE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came in, byte for byte."""
+    """One request as it was received, byte for byte."""
 
     head: bytes
     body: bytes
@@ -46,22 +46,23 @@ class Received:
 
 
 class Peer:
-    """One accepted connection, as a behaviour sees it."""
+    """One accepted connection, as a behaviour sees it; ``received`` is the request to be answered."""
 
     def __init__(self, sock: socket.socket, stopped: threading.Event) -> None:
         self._sock = sock
         self._stopped = stopped
+        self.received = Received(b"", b"")
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``."""
         self._sock.sendall(data)
 
     def pause(self, seconds: float) -> bool:
-        """Be silent for a while; tell whether the server still runs."""
+        """Send nothing for a while; return whether the server still runs."""
         return not self._stopped.wait(seconds)
 
     def silence(self) -> None:
-        """Say nothing more until the server stops, and keep the connection open."""
+        """Send nothing more until the server stops, and keep the connection open."""
         self._stopped.wait(_PATIENCE_SECONDS)
 
     def reset(self) -> None:
@@ -70,7 +71,7 @@ class Peer:
         self._sock.close()
 
     def close(self) -> None:
-        """Close the connection in good order (FIN)."""
+        """Close the connection properly (FIN)."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -82,14 +83,14 @@ Behaviour = Callable[[Peer], None]
 class RawServer:
     """Listens on a free port of 127.0.0.1 for as long as its ``with`` block lasts.
 
-    ``accepts`` counts connections, ``requests`` holds what arrived whole, ``partial`` what arrived without becoming a
-    request, ``refused`` counts failed TLS handshakes.
+    ``accepts`` counts connections and ``refused`` failed TLS handshakes; ``requests`` holds complete requests and
+    ``partial`` the bytes of incomplete ones.
     """
 
     def __init__(
         self, *script: Behaviour, at_accept: Behaviour | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
-        """:param at_accept: plays before a request is read, for each connection."""
+        """:param at_accept: called for each connection, before a request is read."""
         self._script = list(script)
         self._at_accept = at_accept
         self._tls = tls
@@ -111,7 +112,7 @@ class RawServer:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._stopped.set()
-        # A blocked accept does not wake up when its socket is closed: shutting down wakes it.
+        # Closing a socket does not interrupt a blocked accept; shutting it down does.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -164,11 +165,12 @@ class RawServer:
                 return
             self._sockets.append(sock)
         peer = Peer(sock, self._stopped)
-        # The client hangs up in the middle of many a behaviour: that ends the conversation, not the test.
+        # The client hangs up in the middle of many behaviours: that ends the connection, not the test.
         with contextlib.suppress(OSError), sock:
             if self._at_accept is not None:
                 self._at_accept(peer)
             while (received := self._receive(sock)) is not None:
+                peer.received = received
                 with self._changed:
                     self.requests.append(received)
                     behaviour = self._script.pop(0) if len(self._script) > 1 else self._script[0]
@@ -196,23 +198,23 @@ class RawServer:
 
 
 def head(status: int, **fields: str) -> bytes:
-    """Give a status line and header fields; an underscore in a name stands for a hyphen."""
+    """Return a status line and header fields; an underscore in a name becomes a hyphen."""
     lines = [f"HTTP/1.1 {status} Status", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def response(status: int, body: bytes = STATEMENT, **fields: str) -> bytes:
-    """Give a whole response with its true Content-Length."""
+    """Return a complete response with a correct Content-Length."""
     return head(status, Content_Length=str(len(body)), **fields) + body
 
 
 def answer(status: int, body: bytes = STATEMENT, **fields: str) -> Behaviour:
-    """Answer as a decent server does, and keep the connection."""
+    """Send a complete response and keep the connection open."""
     return say(response(status, body, **fields))
 
 
 def say(*parts: bytes, pause: float = 0.0, then: Behaviour | None = None) -> Behaviour:
-    """Send ``parts`` as they are, with a pause between each two, and then keep the connection or do ``then``."""
+    """Send ``parts`` with a pause between them, then do ``then``, or keep the connection open."""
 
     def behave(peer: Peer) -> None:
         for index, part in enumerate(parts):
@@ -231,7 +233,7 @@ def drip(data: bytes, interval: float) -> Behaviour:
 
 
 def endless(beginning: bytes, chunk: bytes) -> Behaviour:
-    """Send ``beginning`` and then ``chunk`` again and again until the client hangs up or the server stops."""
+    """Send ``beginning``, then ``chunk`` repeatedly until the client hangs up or the server stops."""
 
     def behave(peer: Peer) -> None:
         peer.send(beginning)
@@ -247,7 +249,7 @@ silence: Behaviour = Peer.silence
 
 
 def server_context(authority: trustme.CA, *names: str, expired: bool = False) -> ssl.SSLContext:
-    """Give a server's TLS context with a certificate of ``authority`` for ``names``."""
+    """Return a server's TLS context with a certificate of ``authority`` for ``names``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     past = dt.datetime(2001, 1, 1, tzinfo=dt.UTC) if expired else None
     authority.issue_cert(*names, not_after=past).configure_cert(context)

@@ -1,4 +1,4 @@
-"""Fixtures: a running stand-in Thrive API that holds its callers to the contract."""
+"""Fixtures: a running stand-in Thrive API that checks its callers' requests against the contract."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class ContractedStandIn(StandIn):
-    """A stand-in whose fixture checks, at the end of the test, every request that it received.
+    """A stand-in whose fixture checks every request that it received, at the end of the test.
 
-    A test that means to break the contract sets `contract_checked` to False.
+    A test that breaks the contract on purpose sets `contract_checked` to False.
     """
 
     contract_checked: bool = True
@@ -49,7 +49,7 @@ def thrive() -> Iterator[ContractedStandIn]:
 
 @pytest.fixture(scope="session")
 def thrive_ca() -> trustme.CA:
-    """Return the authority that signs the stand-in's certificates; nothing trusts it by itself."""
+    """Return the authority that signs the stand-in's certificates; nothing trusts it by default."""
     return trustme.CA()
 
 

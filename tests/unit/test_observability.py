@@ -111,6 +111,21 @@ def test_message_without_completion_has_no_ids_and_a_long_message_id_is_cut(
     assert line["message_id"] == "x" * 128
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"userId": "ada@learner.example"}, {"user_id": "[e-mail]", "content_id": CONTENT_ID}),
+        ({"contentId": "mailto:ada%40x"}, {"user_id": USER_ID, "content_id": "[e-mail]"}),
+    ],
+)
+def test_an_id_that_is_an_address_is_not_logged(
+    changes: dict[str, str], shown: dict[str, str], telemetry: Telemetry, output: Callable[[], Output]
+) -> None:
+    telemetry.message(replace(MESSAGE, content=completion(**changes)), Result(Created("statement-1", 201)))
+    [line] = output().logs
+    assert {name: line[name] for name in shown} == shown
+
+
 def test_each_line_has_the_request_id_of_its_invocation(telemetry: Telemetry, output: Callable[[], Output]) -> None:
     for request_id in ("one", "two"):
         telemetry.begin(request_id)

@@ -117,6 +117,20 @@ def test_a_value_of_fewer_than_eight_characters_is_not_sought():
     assert redactor(clientId="a" * 8).one_line("a" * 8) == ""
 
 
+@pytest.mark.parametrize("encode", ENCODINGS, ids=["plain", "percent", "percent but plus", "form", "lower case"])
+@pytest.mark.parametrize("ref", ["E-1001", "1", "Ada L\u00f6ve/7+1", "a.b*", "E-7+"])
+def test_the_reference_of_the_person_is_shown_in_no_spelling(ref, encode):
+    shown = Redactor(credentials(), f"Bearer {TOKEN}", ref)
+    for quoted in (ref, ref.upper(), ref.lower()):
+        assert shown.one_line(f"user {encode(quoted)}: is archived") == ""
+        assert shown.printable_id(encode(quoted)) is None
+
+
+@pytest.mark.parametrize("text", ["user E-10011", "user XE-1001", "user 1001", "contentId is unknown"])
+def test_text_without_the_whole_reference_is_shown(text):
+    assert Redactor(credentials(), f"Bearer {TOKEN}", "E-1001").one_line(text) == text
+
+
 @given(st.text() | st.text(st.sampled_from("a @%40\n\u2028\u202e")))
 def test_whatever_the_text_one_short_printable_line_is_shown(text):
     shown = redactor().one_line(text)

@@ -24,7 +24,7 @@ VARIABLES = {
     "SECRET_MAX_AGE_SECONDS": ("secret_max_age_seconds", 300, "60", 60.0),
     "REQUEST_TIMEOUT_SECONDS": ("request_timeout_seconds", 10, "2.5", 2.5),
     "BACKOFF_BASE_SECONDS": ("backoff_base_seconds", 30, "5", 5.0),
-    "BACKOFF_CAP_SECONDS": ("backoff_cap_seconds", 3600, "900", 900.0),
+    "BACKOFF_CAP_SECONDS": ("backoff_cap_seconds", 900, "1800", 1800.0),
     "POWERTOOLS_SERVICE_NAME": ("service", "thrive-completion-sync", "other", None),
     "POWERTOOLS_METRICS_NAMESPACE": ("metrics_namespace", "ThriveCompletionSync", "Other", None),
     "POWERTOOLS_LOG_LEVEL": ("log_level", "INFO", "debug", "DEBUG"),

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 FIFO_ARN = QUEUE_ARN + ".fifo"
 # A deadline that a test waits for.
-SHORT = 0.4
+SHORT = 1.0
 
 # What a scripted Thrive does with one completion: an outcome, an error to raise, or a function that does either.
 Step = Created | Existing | Exception | Callable[["Completion"], Created | Existing]
@@ -77,7 +77,7 @@ class Recorder:
         self.most_in_flight = 0
         self.calls: list[str] = []
 
-    def record(self, wanted: Completion, deadline: Deadline) -> Created | Existing:
+    def record(self, wanted: Completion, deadline: Deadline, user_ref: str | None = None) -> Created | Existing:
         with self._lock:
             self.calls.append(wanted.user_id)
             self._in_flight += 1

@@ -45,7 +45,7 @@ def life(
 
     :param outage: the age at which lookups fail for a day; meanwhile it waits as in any outage, and is not rejected.
     """
-    backoff = Backoff(30, 3600, jitter)
+    backoff = Backoff(30, 900, jitter)
     age, receives = 0.0, 1
     while True:
         is_out = outage is not None and outage <= age < outage + DAY
@@ -93,8 +93,7 @@ def test_so_it_is_if_lookups_fail_for_a_day_meanwhile(hours, days):
     receives, retention = source_queue(days)
     uniform = random.Random(days).uniform
     for outage in range(0, hours * HOUR, 6 * HOUR):
-        # With the shortest wait each time it would be 115 receives for 168 hours; chance does not come near that.
-        assert max(life(hours, uniform, outage)[0] for _ in range(10)) < receives
+        assert max(life(hours, uniform, outage)[0] for _ in range(10)) < receives * 0.7
         assert life(hours, longest, outage, SLACK_SECONDS)[1] + 6 * HOUR < retention
 
 

@@ -58,8 +58,8 @@ def settings(facts: Facts) -> Iterator[Check]:
         problems.append("DEAD_LETTER_QUEUE_URL is not the stack's dead-letter queue")
     if found.secret_id != facts.stack.outputs["ThriveSecretArn"]:
         problems.append("THRIVE_SECRET_ID is not the stack's secret")
-    if (found.backoff_base_seconds, found.backoff_cap_seconds) != (30, 3600):
-        problems.append("the backoff is not 30 to 3600 s, on which maxReceiveCount counts (docs/decisions/0004)")
+    if (found.backoff_base_seconds, found.backoff_cap_seconds) != (30, 900):
+        problems.append("the backoff is not 30 to 900 s, on which maxReceiveCount counts (docs/decisions/0004)")
     yield ok_or("failed", "settings", f"valid; Thrive is {found.public_api}", problems, _DEPLOY)
 
 

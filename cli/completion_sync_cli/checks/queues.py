@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _DEPLOY = "Someone changed it by hand. Undo that, or remove the difference with a deployment (CloudFormation drift)."
 # What the promise of a day's outage counts on (docs/decisions/0004).
-_RECEIVES = 100
+_RECEIVES = 400
 _IN_FLIGHT_LIMIT, _IN_FLIGHT_WARNING = 120_000, 60_000
 _BUS, _ALARMS, _TOPIC = "events.amazonaws.com", "cloudwatch.amazonaws.com", "sns.amazonaws.com"
 _KEY_ACTIONS = ("kms:GenerateDataKey", "kms:Decrypt")

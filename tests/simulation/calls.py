@@ -1,0 +1,239 @@
+"""What the calls of one environment have met, and what follows from it for the next: the rules of decision 10.
+
+This is a second, simpler account of what :mod:`completion_sync.pressure` must do. It sees requests and answers from
+outside, and a thread may be preempted between an answer and the moment when the function takes note of it. So each rule
+is checked with as much slack as that needs, and not at all where a thread was stalled or a clock was stepped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .scenario import REQUEST_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from .lambdas import Environment, Invocation
+    from .thrive import Answer, Call
+    from .world import World
+
+SLACK = 0.1
+LONGEST_PAUSE, LONGEST_RETRY_AFTER, LONGEST_PROBE = 60.0, 3600.0, 10.0
+# So long may the pace of earlier 429s hold messages back.
+PACE = 120.0
+# A request may be on its way to the server, behind a token or a secret, when a pause begins.
+_ADMITTED = 0.25
+# In one invocation; and each time that probes are due, if two of them have shown nothing new.
+_MOST_PROBES, _MOST_IN_A_ROUND = 2, 3
+_PAUSED = re.compile(r"^(\w+): paused for ")
+
+
+def meaning(call: Call, answer: Answer | None) -> str:
+    """Return what a call's end means: ``answer``, ``throttled``, ``failed``, ``cut`` (by our deadline) or ``other``."""
+    if answer is None:
+        assert call.ended is not None
+        was_cut = call.timeout < REQUEST_TIMEOUT - SLACK and call.ended - call.began >= call.timeout - 1e-6
+        return "cut" if was_cut else "failed"
+    status, fields = answer.status, answer.fields()
+    if status == 429:
+        return "throttled"
+    if status in {408, 425} or status >= 500:
+        return "failed"
+    if not 200 <= status < 300 and status < 400:
+        return "other"
+    if status in {401, 403}:
+        return "answer"
+    is_gateway = call.is_record and status in {404, 405, 410} and (fields or {}).get("status") != status
+    return "failed" if fields is None or is_gateway else "answer"
+
+
+def probes_by(seconds: float) -> int:
+    """Return how many probes are due in the first ``seconds`` of an outage: after 1, 2, 4, 8, 10, 10, … seconds."""
+    due, interval, count = 1.0, 1.0, 0
+    while due <= seconds:
+        interval = min(2 * interval, LONGEST_PROBE)
+        due, count = due + interval, count + 1
+    return count
+
+
+class Calls:
+    """The calls of one kind: ``completions`` or ``tokens``."""
+
+    def __init__(self, world: World, environment: Environment, kind: str, most: int, subjects: int) -> None:
+        """:param most: how many may be in flight; ``subjects``: how many failed ones make an outage."""
+        self._world = world
+        self._environment = environment
+        self._kind = kind
+        self._most = most
+        self._subjects = subjects
+        self._in_flight = 0
+        self._answers: deque[float] = deque([float("-inf")], maxlen=50)
+        self._attempts: dict[Hashable, Call] = {}  # the last failed one of each subject
+        # Subjects that failed twice in a row, perhaps and certainly without an answer in between.
+        self._failed: set[Hashable] = set()
+        self._surely_failed: set[Hashable] = set()
+        self._maybe_out_until = float("-inf")
+        self.out_since: float | None = None
+        self._calls_in_outage = 0
+        # What a failed probe was about, until a second one has been sent.
+        self._first_of_a_pair: Hashable = None
+        self.last_ended: float | None = None
+        self._wall_at_end = 0.0
+        # Retry-After in seconds: from when, until when.
+        self._forbidden = (0.0, 0.0)
+        # All 429s: the wall clock then, and the longest pause that follows.
+        self._pauses: deque[tuple[float, float]] = deque(maxlen=50)
+        self._throttled: list[float] = []
+        self._announced = float("-inf")
+        self.throttles = 0
+
+    # ---- what happens
+
+    def began(self, call: Call) -> None:
+        """See a request leave."""
+        now = self._world.kernel.now
+        self._in_flight += 1
+        if self._in_flight > self._most:
+            self._bad(f"{self._in_flight} requests ({self._kind}) of one environment at once")
+        if self._environment.odd_times or call.invocation is None:
+            return
+        since, until = self._forbidden
+        if since + _ADMITTED < now < until - SLACK and not call.invocation.waited_for_access:
+            self._bad(f"a request ({self._kind}) {now - since:.2f} s into a pause of {until - since:g} s")
+        if self.out_since is not None and now > self.out_since + SLACK:
+            self._probed(call, self.out_since)
+
+    def _probed(self, call: Call, since: float) -> None:
+        now, invocation = self._world.kernel.now, call.invocation
+        assert invocation is not None
+        self._calls_in_outage += 1
+        if self._calls_in_outage > self._most + _MOST_IN_A_ROUND * probes_by(now - since):
+            self._bad(f"{self._calls_in_outage} calls ({self._kind}) in the first {now - since:.0f} s of an outage")
+        if self._kind == "completions" and invocation.started > since + SLACK:
+            invocation.probes.append((call.subject, self._has_failed_before(call.subject)))
+            if len(invocation.probes) > _MOST_PROBES or len(dict(invocation.probes)) < len(invocation.probes):
+                self._bad("one invocation in an outage sent more than one request for each of two messages")
+
+    def ended(self, call: Call, answer: Answer | None) -> str:
+        """See a request end; return what that means."""
+        now = self._world.kernel.now
+        self._in_flight -= 1
+        self.last_ended, self._wall_at_end = now, self._environment.process.wall()
+        what = meaning(call, answer)
+        if what in {"answer", "throttled"}:
+            self._answered(now)
+        if what == "throttled":
+            assert answer is not None
+            self._was_throttled(call, answer)
+        elif what == "failed":
+            self._has_failed(call)
+        elif what == "other":
+            # Neither an answer of Thrive's nor a failure of the outage kind.
+            self._surely_failed.clear()
+            self.out_since = self._first_of_a_pair = None
+        return what
+
+    def _answered(self, now: float) -> None:
+        self._answers.append(now)
+        self._maybe_out_until = min(self._maybe_out_until, now)
+        self._failed.clear()
+        self._surely_failed.clear()
+        self.out_since, self._calls_in_outage, self._first_of_a_pair = None, 0, None
+
+    def _was_throttled(self, call: Call, answer: Answer) -> None:
+        now, text = self._world.kernel.now, answer.retry_after
+        self.throttles += 1
+        longest = LONGEST_PAUSE
+        if text is not None:
+            # A date is read by a wall clock that may be wrong.
+            is_numeric = text.replace(".", "").isdigit()
+            longest = max(longest, min(float(text), LONGEST_RETRY_AFTER) if is_numeric else LONGEST_RETRY_AFTER)
+            if is_numeric and now + min(float(text), LONGEST_RETRY_AFTER) > self._forbidden[1]:
+                self._forbidden = (now, now + min(float(text), LONGEST_RETRY_AFTER))
+        self._pauses.append((self._environment.process.wall(), longest))
+        self._throttled.append(call.began)
+
+    def _has_failed(self, call: Call) -> None:
+        now, subject = self._world.kernel.now, call.subject
+        if self.out_since is not None and call.began > self.out_since + SLACK:
+            is_second = self._first_of_a_pair not in {None, subject}
+            self._first_of_a_pair = None if is_second else subject
+        previous = self._attempts.get(subject)
+        self._attempts[subject] = call
+        if self._kind == "tokens":
+            # One request may do: there may be no time for a second one.
+            self._maybe_out_until = float("inf")
+        if previous is None:
+            return
+        assert previous.ended is not None
+        if previous.ended > self._answers[-1] + SLACK:
+            self._surely_failed.add(subject)
+        answers = [at for at in self._answers if at >= previous.ended + SLACK]
+        if all(at > now - SLACK for at in answers):
+            self._failed.add(subject)
+        if len(self._failed) >= self._subjects:
+            self._maybe_out_until = max(self._maybe_out_until, now + SLACK if answers else float("inf"))
+        if len(self._surely_failed) >= self._subjects and self.out_since is None:
+            self.out_since = now
+
+    def announced(self, text: str) -> None:
+        """See a line of the log: a pause begins with a 429 to a request that was sent after the last one had begun."""
+        match = _PAUSED.match(text)
+        if match is None or match[1] != self._kind:
+            return
+        if not any(began > self._announced - SLACK for began in self._throttled):
+            self._bad(f"{text}: the request was sent before the last pause began")
+        self._announced = self._world.kernel.now
+        self._throttled.clear()
+
+    # ---- what the function says
+
+    @property
+    def last_answer(self) -> float:
+        """When Thrive last answered."""
+        return self._answers[-1]
+
+    def pause_left(self) -> float:
+        """Return the seconds for which ``Retry-After`` still forbids calls."""
+        return self._forbidden[1] - self._world.kernel.now
+
+    def may_be_out(self, since: float) -> bool:
+        """Return whether there may have been an outage at some moment since then."""
+        return self._maybe_out_until >= since - SLACK
+
+    def may_be_paused(self) -> bool:
+        """Return whether a pause or a pace may hold calls back now, by the environment's own wall clock."""
+        wall = self._environment.process.wall()
+        return any(0 <= wall - at < longest + PACE for at, longest in self._pauses)
+
+    def is_probe_due(self, started: float) -> bool:
+        """Return whether an invocation of then that finds an outage must probe it, by the environment's wall clock."""
+        if self.last_ended is None or self.last_ended > started:
+            return False
+        age = self._environment.process.wall() - self._wall_at_end - (self._world.kernel.now - started)
+        # After a small step back it may still lie after the moment that the interval counts from.
+        return age < -REQUEST_TIMEOUT or age > LONGEST_PROBE + SLACK
+
+    def missing_probe(self, invocation: Invocation, subject: Hashable) -> str | None:
+        """Return what is wrong with the probes of an invocation that held back a message with this subject."""
+        if self.out_since is None or invocation.started < self.out_since + SLACK:
+            return None
+        if self._first_of_a_pair not in {None, subject}:
+            return "a second probe was due"
+        if (
+            invocation.probes
+            and all(failed for _, failed in invocation.probes)
+            and not self._has_failed_before(subject)
+        ):
+            return "it was not the probe, though all that were had failed before"
+        return None
+
+    def _has_failed_before(self, subject: Hashable) -> bool:
+        last = self._attempts.get(subject)
+        return last is not None and last.ended is not None and last.ended > self.last_answer - SLACK
+
+    def _bad(self, what: str) -> None:
+        self._world.violate(what)
