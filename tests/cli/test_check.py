@@ -108,7 +108,10 @@ def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
         lambda_, name_ = deployed.client("lambda"), deployed.outputs["FunctionName"]
         variables = {**deployed.stack.function.environment, **({name: value} if value is not None else {})}
         lambda_.update_function_configuration(FunctionName=name_, Environment={"Variables": variables})
+        often = {"Delay": 1, "MaxAttempts": 60}
+        lambda_.get_waiter("function_updated_v2").wait(FunctionName=name_, WaiterConfig=often)
         version = lambda_.publish_version(FunctionName=name_)["Version"]
+        lambda_.get_waiter("published_version_active").wait(FunctionName=name_, Qualifier=version, WaiterConfig=often)
         lambda_.update_alias(FunctionName=name_, Name="live", FunctionVersion=version)
 
     return change

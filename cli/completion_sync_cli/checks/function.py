@@ -27,6 +27,9 @@ def stack(facts: Facts) -> Iterator[Check]:
 def state(facts: Facts) -> Iterator[Check]:
     """Check that Lambda can run the version that the alias points to."""
     function = facts.function
+    if function.get("State") == "Pending" or function.get("LastUpdateStatus") == "InProgress":
+        yield Check("function", "warning", "Lambda is still preparing it", "Check again in a minute.")
+        return
     problems = [
         f"{name} is {function[name]} ({function.get(f'{name}ReasonCode', 'no reason given')})"
         for name, good in (("State", {"Active", "Inactive"}), ("LastUpdateStatus", {"Successful"}))
