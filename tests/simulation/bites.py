@@ -661,6 +661,28 @@ BITES = (
         "a second probe was due",
         wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone),
     ),
+    # ---- people
+    bite(
+        "another person's id is taken",
+        600,
+        "what nobody sent|somebody-else",
+        put("people._user_id", lambda fields, _: fields["id"]),
+    ),
+    bite(
+        "nobody waits for people",
+        100,
+        "was dead-lettered for unknown_user",
+        wrap(
+            "sync.CompletionSync.__init__",
+            lambda original: lambda self, *given: original(self, *given[:5], 0.0, *given[6:]),
+        ),
+    ),
+    bite(
+        "the wait for people follows the receives",
+        200,
+        "for an unknown person",
+        put("retry.Backoff.for_unknown_person", lambda self, age, passed=0.0: self.seconds(1, None, passed)),
+    ),
     # ---- what anybody may read
     bite("the log holds bodies", 25, "an output holds", wrap("observability.Telemetry.message", _logs_bodies)),
     bite("the log holds a library's words", 100, "an output holds", put("transport._describe", str)),
