@@ -436,7 +436,7 @@ BITES = (
         SETTLED,
         wrap("queues.Queues.requeue", lambda original: lambda *given: original(*given) or True),
     ),
-    bite("a batch call has more than ten entries", 200, "with 1[1-9] entries", put("queues.MAX_ENTRIES", 19)),
+    bite("a batch call has more than ten entries", 1500, "with 1[1-9] entries", put("queues.MAX_ENTRIES", 19)),
     bite("a dead letter's body is changed", 25, "another body", wrap("queues.Queues._send", _changes_bodies)),
     # ---- what Thrive's answers mean
     bite("5xx counts as created", 50, SETTLED, reads(lambda _, status: status >= 500, created)),
