@@ -436,7 +436,7 @@ BITES = (
         SETTLED,
         wrap("queues.Queues.requeue", lambda original: lambda *given: original(*given) or True),
     ),
-    bite("a batch call has more than ten entries", 200, "with 1[1-9] entries", put("queues.MAX_ENTRIES", 19)),
+    bite("a batch call has more than ten entries", 1500, "with 1[1-9] entries", put("queues.MAX_ENTRIES", 19)),
     bite("a dead letter's body is changed", 25, "another body", wrap("queues.Queues._send", _changes_bodies)),
     # ---- what Thrive's answers mean
     bite("5xx counts as created", 50, SETTLED, reads(lambda _, status: status >= 500, created)),
@@ -660,6 +660,28 @@ BITES = (
         500,
         "a second probe was due",
         wrap("pressure.Outage.is_probe_due", _first_of_each_pair_alone),
+    ),
+    # ---- people
+    bite(
+        "another person's id is taken",
+        600,
+        "what nobody sent|somebody-else",
+        put("people._user_id", lambda fields, _: fields["id"]),
+    ),
+    bite(
+        "nobody waits for people",
+        100,
+        "was dead-lettered for unknown_user",
+        wrap(
+            "sync.CompletionSync.__init__",
+            lambda original: lambda self, *given: original(self, *given[:5], 0.0, *given[6:]),
+        ),
+    ),
+    bite(
+        "the wait for people follows the receives",
+        200,
+        "for an unknown person",
+        put("retry.Backoff.for_unknown_person", lambda self, age, passed=0.0: self.seconds(1, None, passed)),
     ),
     # ---- what anybody may read
     bite("the log holds bodies", 25, "an output holds", wrap("observability.Telemetry.message", _logs_bodies)),

@@ -46,7 +46,7 @@ def meaning(call: Call, answer: Answer | None) -> str:
         return "other"
     if status in {401, 403}:
         return "answer"
-    is_gateway = call.is_record and status in {404, 405, 410} and (fields or {}).get("status") != status
+    is_gateway = call.kind != "tokens" and status in {404, 405, 410} and (fields or {}).get("status") != status
     return "failed" if fields is None or is_gateway else "answer"
 
 
@@ -60,7 +60,7 @@ def probes_by(seconds: float) -> int:
 
 
 class Calls:
-    """The calls of one kind: ``completions`` or ``tokens``."""
+    """The calls of one kind: ``completions``, ``lookups`` or ``tokens``."""
 
     def __init__(self, world: World, environment: Environment, kind: str, most: int, subjects: int) -> None:
         """:param most: how many may be in flight; ``subjects``: how many failed ones make an outage."""
@@ -103,7 +103,8 @@ class Calls:
         since, until = self._forbidden
         if since + _ADMITTED < now < until - SLACK and not call.invocation.waited_for_access:
             self._bad(f"a request ({self._kind}) {now - since:.2f} s into a pause of {until - since:g} s")
-        if self.out_since is not None and now > self.out_since + SLACK:
+        # A completion that probes may need a lookup, whatever lookups meet.
+        if self._kind != "lookups" and self.out_since is not None and now > self.out_since + SLACK:
             self._probed(call, self.out_since)
 
     def _probed(self, call: Call, since: float) -> None:

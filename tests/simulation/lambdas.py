@@ -74,6 +74,7 @@ class Environment:
         self.unfinished_line = ""
         self.memory = Memory()
         self.completions = Calls(world, self, "completions", world.scenario.in_flight, subjects=3)
+        self.lookups = Calls(world, self, "lookups", max(1, world.scenario.in_flight // 2), subjects=3)
         # One thread may renew a token that another one has found to be of no use any more.
         self.tokens = Calls(world, self, "tokens", 2, subjects=1)
         self._world = world
@@ -144,6 +145,7 @@ class Memory:
     """What an environment has been answered, by which the watch judges what it asks for next."""
 
     token: tuple[str, float, float, str] | None = None
+    token_received_at: float = float("-inf")
     asked_at: float = float("-inf")
     renewed_at: float = float("-inf")
     token_times: list[tuple[str, float]] = field(default_factory=list)
@@ -327,6 +329,8 @@ def environment_variables(queue_url: str, dead_letter_queue_url: str | None, in_
     variables = {
         "THRIVE_SECRET_ID": SECRET_ID,
         "THRIVE_BASE_URL": "https://thrive.example",
+        # One token for completions and lookups.
+        "THRIVE_SCOPE": "api/all",
         "RETRY_QUEUE_URL": queue_url,
         "MAX_CONCURRENCY": str(in_flight),
         "SECRET_MAX_AGE_SECONDS": str(SECRET_MAX_AGE),

@@ -47,7 +47,11 @@ class Spell:
 
 @dataclass(frozen=True)
 class Sent:
-    """One message as it is sent, and what must become of it: ``good``, ``refused`` or ``invalid``."""
+    """One message as it is sent, and what must become of it.
+
+    ``fate`` is ``good``, ``refused``, ``invalid`` or ``unknown`` (its person is never created). ``ref`` is its person's
+    reference, if it names no user id.
+    """
 
     number: int
     at: float
@@ -56,6 +60,7 @@ class Sent:
     key: str | None = None
     group: str | None = None
     direct: bool = False
+    ref: str | None = None
 
     @property
     def name(self) -> str:
@@ -98,6 +103,8 @@ class Scenario:
     refused: dict[str, int] = field(default_factory=dict)
     # Learners for whom Thrive fails until `healed`, and how.
     sick: dict[str, str] = field(default_factory=dict)
+    # References of people, and when they are created in Thrive.
+    people: dict[str, float] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     tight: bool = False
     latency: float = 0.15
@@ -133,6 +140,7 @@ _NOISE = {
     "black_hole": 0.1,
     "slow": 0.1,
     "unreadable": 0.1,
+    "other-person": 0.1,
     "token-503": 0.2,
     "token-429": 0.1,
     "token-page": 0.1,
@@ -202,6 +210,7 @@ def _chaos(rng: random.Random, seed: int) -> Scenario:
         Spell(start, start + min(outage, _LONGEST.get(where, DAY)) * rng.uniform(0.2, 1.0), rng.choice(kinds), where)
         for where, kinds, chance in (
             ("records", _RECORD_TROUBLES, 1.0 if long else 0.5),
+            ("lookups", _RECORD_TROUBLES, 0.2),
             ("tokens", _TOKEN_TROUBLES, 0.2),
             ("secrets", _SECRET_TROUBLES, 0.2),
             ("queues", ("down",), 0.1),
@@ -209,10 +218,22 @@ def _chaos(rng: random.Random, seed: int) -> Scenario:
         if rng.random() < chance
         for start in (rng.choice((-1.0, rng.uniform(-0.1, 0.8) * span, rng.uniform(-0.1, 0.8) * span)),)
     ]
+    people: dict[str, float] = {}
+    if rng.random() < 0.3:
+        sent, people = _by_reference(sent, rng, span, fifo=fifo)
     return Scenario(
         seed,
         sent,
-        healed=max([span, *(spell.end for spell in spells), *(at for at, _, _ in secrets)]) + 1.0,
+        people=people,
+        healed=max(
+            [
+                span,
+                *(at for at in people.values() if at < float("inf")),
+                *(spell.end for spell in spells),
+                *(at for at, _, _ in secrets),
+            ]
+        )
+        + 1.0,
         fifo=fifo,
         preemption=rng.choice((0.0, 0.02, 0.1, 0.3)),
         # The event source takes at most ten messages at once from a FIFO queue.
@@ -220,7 +241,8 @@ def _chaos(rng: random.Random, seed: int) -> Scenario:
         concurrency=rng.choice((1, 2, MAXIMUM_CONCURRENCY)),
         in_flight=rng.choice((1, 2, REQUESTS_IN_FLIGHT, REQUESTS_IN_FLIGHT)),
         max_receive_count=rng.randint(3, 8) if tight else MAX_RECEIVE_COUNT,
-        queue_limit=rng.choice((4, 12, *(4 * [float("inf")]))),
+        # Who waits for a person is in flight: a few of them would fill so small a queue.
+        queue_limit=float("inf") if people else rng.choice((4, 12, *(4 * [float("inf")]))),
         has_dead_letter_queue=not (tight and rng.random() < 0.5),
         auth_method="basic" if rng.random() < 0.1 else "oauth2",
         token_method=rng.choice(("client_secret_post", "client_secret_basic")),
@@ -232,6 +254,38 @@ def _chaos(rng: random.Random, seed: int) -> Scenario:
         tight=tight,
         latency=rng.choice((0.02, 0.15, 1.0)),
     )
+
+
+def _by_reference(
+    sent: list[Sent], rng: random.Random, span: float, *, fifo: bool
+) -> tuple[list[Sent], dict[str, float]]:
+    """Give some messages references instead of user ids; some of the people are created late, some never.
+
+    A FIFO queue waits for nobody: there all people are there from the beginning, or never.
+    """
+    people: dict[str, float] = {}
+    changed: list[Sent] = []
+    before: Sent | None = None
+    for one in sent:
+        if before is not None and one.body == before.body:  # repeated: it stays the same
+            last = changed[-1]
+            changed.append(replace(one, body=last.body, fate=last.fate, key=last.key, ref=last.ref))
+            continue
+        before = one
+        if one.fate != "good" or one.direct or rng.random() < 0.4:
+            changed.append(one)
+            continue
+        user = json.loads(one.key or "")["userId"]
+        dice = rng.random()
+        late = rng.uniform(0.0, rng.choice((60.0, span, 10 * HOUR)))
+        ref = f"{MARKER}-ref-{user}-{'never' if dice < 0.1 else 'late' if dice < 0.5 and not fifo else 'now'}"
+        people.setdefault(ref, float("inf") if "never" in ref else late if "late" in ref else -1.0)
+        body = one.body.replace(json.dumps(user), json.dumps(ref)).replace('"userId"', '"userRef"')
+        body = body.replace(json.dumps(json.dumps(user))[1:-1], json.dumps(json.dumps(ref))[1:-1])
+        body = body.replace('\\"userId\\"', '\\"userRef\\"')
+        fate, key = ("unknown", None) if "never" in ref else (one.fate, one.key)
+        changed.append(replace(one, body=body, fate=fate, key=key, ref=ref))
+    return changed, people
 
 
 def _sick(rng: random.Random, seed: int) -> Scenario:

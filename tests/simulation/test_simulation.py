@@ -39,10 +39,10 @@ def test_the_scenarios_hold_every_kind_of_trouble() -> None:
     assert max(spell.end - spell.start for scenario in drawn for spell in scenario.spells) > 20 * 3600
     assert ["issue", "promote", "revoke"] in rotations
     assert ["issue", "revoke", "promote"] in rotations
-    assert {where for where, _ in spells} == {"records", "tokens", "secrets", "queues"}
+    assert {where for where, _ in spells} == {"records", "lookups", "tokens", "secrets", "queues"}
     assert len(spells) > 25
     assert len({kind for scenario in drawn for kind in scenario.noise}) > 25
-    assert {sent.fate for scenario in drawn for sent in scenario.sent} == {"good", "refused", "invalid"}
+    assert {sent.fate for scenario in drawn for sent in scenario.sent} == {"good", "refused", "invalid", "unknown"}
     assert any(sent.direct for scenario in drawn for sent in scenario.sent)
 
 
@@ -77,14 +77,14 @@ def test_a_thrive_that_fails_half_of_the_time_is_no_outage() -> None:
     with_rules, without = Package(), Package()
     without.replace("pressure.Outage.failed", lambda _: lambda *_: False)
     deferred = [0, 0]
-    for seed in range(150):
+    for seed in range(60):
         for number, package in enumerate((with_rules, without)):
             world = World(package, half_failing(seed))
             if package is without:  # what the watch expects does not hold there
                 world.violate = lambda _: None  # type: ignore[method-assign]
             assert not world.run().violations
             deferred[number] += sum(outcome == "deferred" for outcome in world.watch.first_outcomes.values())
-    assert deferred[1] > 100
+    assert deferred[1] > 40
     assert deferred[0] <= 1.05 * deferred[1], deferred
 
 

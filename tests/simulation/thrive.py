@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote_plus, unquote_plus
+from urllib.parse import parse_qs, quote_plus, unquote, unquote_plus
 
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from urllib3.exceptions import NewConnectionError, ProtocolError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .scenario import RateLimit
     from .world import World
 
-COMPLETIONS = "/rest/v1/learning/completions"
+COMPLETIONS, USERS = "/rest/v1/learning/completions", "/rest/v1/users/ref/"
 # The server closes a connection that was idle for longer than this.
 IDLE_SECONDS = 60.0
 _STATUS = {"503": 503, "500": 500, "429": 429, "429-seconds": 429, "429-date": 429, "408": 408, "425": 425}
@@ -81,7 +81,11 @@ class Plan:
 
 @dataclass(eq=False)
 class Call:
-    """One request, from the caller's side. ``about`` is the completion, or the secret that asks for a token."""
+    """One request, from the caller's side.
+
+    ``about`` is the completion, the reference that is looked up, or the secret that asks for a token. ``kind`` is
+    ``records``, ``lookups`` or ``tokens``.
+    """
 
     environment: Environment
     invocation: Invocation | None
@@ -93,10 +97,12 @@ class Call:
     # What the function's memory of failures is kept by: on a FIFO queue the group.
     subject: Hashable = None
     ended: float | None = None
+    kind: str = field(init=False)
     is_record: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.is_record = self.path == COMPLETIONS
+        self.kind = "records" if self.is_record else "lookups" if self.path.startswith(USERS) else "tokens"
 
 
 class _Connection:
@@ -147,12 +153,22 @@ class Pool:
         self._idle.clear()
 
     def urlopen(
-        self, _method: str, path: str, *, body: bytes, headers: Mapping[str, str], timeout: urllib3.Timeout, **_: object
+        self,
+        _method: str,
+        path: str,
+        *,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: urllib3.Timeout,
+        **_: object,
     ) -> FakeResponse:
         """Send one request and wait for its answer, for at most ``timeout.total`` seconds."""
         world, run, environment = self._world, self._world.kernel, self._environment
         run.switch()
-        about = body.decode() if path == COMPLETIONS else secret_of(body, headers)
+        if body is None:
+            about, body = unquote(path.removeprefix(USERS)), b""
+        else:
+            about = body.decode() if path == COMPLETIONS else secret_of(body, headers)
         seconds = float(timeout.total or 0.0)
         call = Call(environment, environment.invocation, path, about, headers, run.now, seconds)
         world.watch.called(call)
@@ -169,7 +185,7 @@ class Pool:
     def _exchange(self, call: Call, body: bytes) -> Answer:
         world, run = self._world, self._world.kernel
         end = call.began + call.timeout
-        trouble = world.trouble("records" if call.is_record else "tokens")
+        trouble = world.trouble(call.kind)
         if trouble == "refuse":
             run.sleep(min(0.01, end - run.now))
             raise NewConnectionError(None, f"{MARKER} is quoted here: {call.headers}")
@@ -230,7 +246,7 @@ class Thrive:
         world, is_record = self._world, call.is_record
         world.watch.arrived(call)
         kind = trouble or (world.sickness(call.about) if is_record else None)
-        kind = kind or world.chance("" if is_record else "token-")
+        kind = kind or world.chance("token-" if call.kind == "tokens" else "")
         if kind == "token-revoked" or (kind is None and world.chance_of("token-revoked")):
             self.tokens.clear()
             kind = None
@@ -259,7 +275,7 @@ class Thrive:
         if kind in _STATUS:
             return Answer(_STATUS[kind], self._words(call.headers), self._retry_after(kind))
         if kind == "page":
-            status = self._world.rng.choice(_PAGE_STATUS) if call.is_record else 200
+            status = 200 if call.kind == "tokens" else self._world.rng.choice(_PAGE_STATUS)
             return Answer(status, b"<html>" + MARKER.encode())
         if kind == "gateway":
             return Answer(404, b'{"message": "Not Found"}')
@@ -278,7 +294,20 @@ class Thrive:
         return json.dumps({"message": f"{E_MAIL}: {dict(headers)}"}).encode()
 
     def _serve(self, call: Call, body: bytes) -> Answer:
+        if call.kind == "lookups":
+            return self._user(call)
         return self._record(body, call.headers) if call.is_record else self._token(body, call.headers)
+
+    def _user(self, call: Call) -> Answer:
+        world, ref = self._world, call.about
+        if not self._is_authorized(call.headers.get("Authorization", "")):
+            return Answer(401, self._words(call.headers))
+        if world.scenario.people[ref] > world.kernel.now:
+            return Answer(404, json.dumps({"status": 404, "message": f"no user {ref}"}).encode())
+        if world.chance_of("other-person"):
+            return Answer(200, json.dumps({"id": "somebody-else", "ref": "another"}).encode())
+        user = ref.removeprefix(f"{MARKER}-ref-").rpartition("-")[0]
+        return Answer(200, json.dumps({"id": user, "ref": ref.upper()}).encode())
 
     def _record(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         if not self._is_authorized(headers.get("Authorization", "")):

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from .thrive import Answer, Call
     from .world import World
 
+# How long a message waits for an unknown person, and at most until it asks again.
+USER_WAIT, LONGEST_WAIT = 72 * HOUR, 6 * HOUR
 # What keeps messages from being sent at all, in the words of the log.
 _SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred|held back")
 _ATTEMPTS, _CALLS = 3, 9
@@ -103,7 +105,10 @@ class Watch:
         """See a request leave."""
         memory = call.environment.memory
         memory.asked_at = self._world.kernel.now
-        if call.invocation is not None and not call.is_record:
+        if call.kind != "tokens":
+            # A token that is still valid is used to its end, whatever becomes of its renewal.
+            memory.unread_refusal = False
+        if call.invocation is not None and call.kind == "tokens":
             call.invocation.waited_for_access = True
         call.subject = self._subject_of(self._by_key[call.about][0]) if call.about in self._by_key else call.about
         self._calls_of(call).began(call)
@@ -113,8 +118,12 @@ class Watch:
 
     def arrived(self, call: Call) -> None:
         """See a request arrive."""
-        if not call.is_record:
+        if call.kind == "tokens":
             self._token_request(call)
+            return
+        if call.kind == "lookups":
+            self.calls["lookups"] += 1
+            self._check_token(call.environment, call.headers.get("Authorization", ""))
             return
         key, environment, invocation = call.about, call.environment, call.invocation
         self.calls["records"] += 1
@@ -133,7 +142,9 @@ class Watch:
             calls = invocation.calls[key]
             # A thread that was left behind finishes, in a later invocation, the one call that it was about to make.
             late = 1 if environment.odd_times else 0
-            if calls - invocation.unauthorized[key] > _ATTEMPTS + late or calls > _CALLS + late:
+            # The same completion with a reference and with a user id is not known to be the same.
+            kinds = len({sent.ref for sent in self._by_key[key]})
+            if calls - invocation.unauthorized[key] > _ATTEMPTS * kinds + late or calls > _CALLS * kinds + late:
                 self._bad(f"{calls} calls for one completion in one invocation")
 
     def _check_token(self, environment: Environment, header: str) -> None:
@@ -164,6 +175,8 @@ class Watch:
             return
         age = self._good_token_age(call.environment, secret)
         if age is not None and memory.token is not None:
+            if memory.token_received_at >= call.began:  # another thread was faster
+                return
             lifetime = memory.token[2]
             if age < lifetime - min(300.0, lifetime / 12) - 2.0:
                 self._bad("a token was requested while a good one was held")
@@ -200,12 +213,12 @@ class Watch:
             memory.longest_retry_after = max(
                 memory.longest_retry_after, min(float(answer.retry_after), HOUR) if numeric else HOUR
             )
-        if call.is_record:
-            self._record_answered(call, answer, what)
-        else:
+        if call.kind == "tokens":
             self._token_answered(call, answer)
+        else:
+            self._authorized_call_answered(call, answer, what)
 
-    def _record_answered(self, call: Call, answer: Answer, what: str) -> None:
+    def _authorized_call_answered(self, call: Call, answer: Answer, what: str) -> None:
         key, invocation, status, memory = call.about, call.invocation, answer.status, call.environment.memory
         if status == 401:
             value = call.headers["Authorization"].partition(" ")[2]
@@ -213,6 +226,8 @@ class Watch:
             memory.refusals += self._world.thrive.secret_behind(value) == memory.secret
             if invocation is not None:
                 invocation.unauthorized[key] += 1
+        elif not call.is_record:
+            return
         elif what == "answer" and status != 403:
             if status < 300 or status == 409:
                 self.answers.add(key)
@@ -230,20 +245,20 @@ class Watch:
         if answer.status in {400, 401}:
             memory.token_refused[secret] = now
             memory.refusals += secret == memory.secret
-            # A token that is still valid is used to its end, whatever becomes of its renewal.
-            has_token = self._good_token_age(call.environment, secret) is not None
-            memory.unread_refusal = secret == memory.secret and not has_token
+            memory.unread_refusal = secret == memory.secret
         elif answer.status == 200:
             lifetime = fields.get("expires_in")
             usable = isinstance(lifetime, (int, float)) and not isinstance(lifetime, bool) and lifetime > 0
             lifetime = min(float(lifetime), 86_400.0) if usable else 300.0
             memory.token = (fields["access_token"], call.began, lifetime, secret)
+            memory.token_received_at = now
             memory.token_times.clear()
             memory.renewed_at = float("-inf")
             memory.token_refused.pop(secret, None)
 
     def _calls_of(self, call: Call) -> Any:
-        return call.environment.completions if call.is_record else call.environment.tokens
+        name = "completions" if call.is_record else call.kind
+        return getattr(call.environment, name)
 
     def committed(self, key: str) -> None:
         """See a record made."""
@@ -291,6 +306,12 @@ class Watch:
         whole = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(message.receives - 1, 30))
         longest = max(whole, environment.memory.longest_retry_after, 60.0) + 1
         sent, invocation = self.sent_of[message.id], environment.invocation
+        if invocation is not None and any(
+            line.get("reason") == "unknown_user" for line in invocation.lines[message.id]
+        ):
+            if not environment.odd_times:
+                self._check_waits_for_person(message, seconds)
+            return
         due = 0.0
         # A thread that an earlier invocation left behind puts off by what it knew then.
         if invocation is not None and sent.key is not None and not environment.left_threads:
@@ -299,8 +320,16 @@ class Watch:
         if is_limited and not environment.odd_times:
             due = max(due, environment.completions.pause_left() - SLACK)
         shortest = max(whole // 2, due)
+        if environment.left_threads and sent.ref is not None:
+            shortest, longest = min(shortest, 150), max(longest, LONGEST_WAIT + 1)
         if not shortest <= seconds <= longest:
             self._bad(f"put off by {seconds} s, receive {message.receives}: not from {shortest} to {longest}")
+
+    def _check_waits_for_person(self, message: Stored, seconds: int) -> None:
+        age = self._world.kernel.now - message.sent_at
+        shortest, longest = (min(LONGEST_WAIT, max(300.0, one)) for one in (age - FUNCTION_TIMEOUT, age))
+        if not shortest / 2 <= seconds <= longest + 1:
+            self._bad(f"put off by {seconds} s for an unknown person, {age:.0f} s old")
 
     def dead_lettered(self, body: str, attributes: Mapping[str, str]) -> None:
         """See the function send a message to the dead-letter queue."""
@@ -319,6 +348,10 @@ class Watch:
         reason, status = attributes.get("reason"), attributes.get("status")
         if reason == "invalid_message":
             is_true = sent.fate == "invalid" and status is None
+        elif reason == "unknown_user":
+            is_odd = self._world.fleet.environment().odd_times
+            is_old = is_odd or self._world.source.fifo or self._world.kernel.now - sent.at > USER_WAIT - 2 * HOUR
+            is_true = sent.fate == "unknown" and status == "404" and is_old
         else:
             refusals = self._refusals[sent.key or ""]
             is_true = reason == "refused" and status in {str(one) for one in refusals}
@@ -366,7 +399,7 @@ class Watch:
         elif str(line.get("message", "")).startswith("unexpected"):
             invocation.defects.append(line["message"])
         elif not environment.odd_times:
-            for calls in (environment.completions, environment.tokens):
+            for calls in (environment.completions, environment.lookups, environment.tokens):
                 calls.announced(str(line.get("message", "")))
 
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
@@ -434,21 +467,36 @@ class Watch:
         self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
     ) -> None:
         memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
-        if line["attempts"] == 0 and not _SHARED.search(text):
+        if line["attempts"] == 0 and not _SHARED.search(text) and self.sent_of[message.id].ref is None:
             self._bad(f"{name} was deferred without a call, though nothing stood in its own way")
         if line["reason"] == "unavailable" and "Secrets Manager" in text and memory.secret is not None:
             self._bad(f"{name} was deferred for Secrets Manager, though a secret was at hand")
         if environment.left_threads:
             return
-        if line["reason"] != "out_of_time" and self._world.kernel.now - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
-            is_told_when = environment.completions.may_be_paused() or environment.tokens.may_be_paused()
+        is_exempt = line["reason"] == "out_of_time" or (line["reason"] == "unknown_user" and environment.odd_times)
+        if not is_exempt and invocation.started - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
+            kinds = (environment.completions, environment.lookups, environment.tokens)
+            is_told_when = any(calls.may_be_paused() for calls in kinds)
             if not (line["reason"] == "rate_limited" and is_told_when):
                 self._bad(f"{name} was deferred by a memory of more than a minute")
         if "no token" in text:
             self._check_no_token(environment, invocation, name, text)
+        elif self.sent_of[message.id].ref is not None or (self._world.scenario.people and "behind a deferred" in text):
+            self._check_person_held(environment, invocation, name, line)
         elif line["attempts"] == 0 and "has not been answering" in text:
             self._check_held(environment, invocation, self.sent_of[message.id])
         elif line["attempts"] == 0 and line["reason"] == "rate_limited" and not environment.completions.may_be_paused():
+            self._bad(f"{name} was held back by a pause that is over")
+
+    def _check_person_held(
+        self, environment: Environment, invocation: Invocation, name: str, line: dict[str, Any]
+    ) -> None:
+        kinds = (environment.completions, environment.lookups)
+        is_out = any(calls.may_be_out(invocation.started) for calls in kinds)
+        is_paused = any(calls.may_be_paused() for calls in kinds)
+        if "has not been answering" in line["message"] and not is_out:
+            self._bad(f"{name} was held back by an outage that is none")
+        if line["attempts"] == 0 and "limits the rate" in line["message"] and not is_paused:
             self._bad(f"{name} was held back by a pause that is over")
 
     def _check_no_token(self, environment: Environment, invocation: Invocation, name: str, text: str) -> None:
@@ -467,6 +515,8 @@ class Watch:
         self._held_in[sent.number, environment.name, calls.last_answer] += 1
         if not calls.may_be_out(invocation.started):
             self._bad(f"{sent.name} was held back by an outage that is none")
+        if world.scenario.people:  # a probe may end with the lookup that it needs
+            return
         # Also an attempt that got no token is a probe.
         has_probed = any(line["attempts"] for lines in invocation.lines.values() for line in lines)
         if not has_probed and calls.is_probe_due(invocation.started):
@@ -514,7 +564,9 @@ class Watch:
         sent, now = self.sent_of[message.id], self._world.kernel.now
         recorded_at = invocation.successes.get(sent.key or "")
         in_time = recorded_at is not None and recorded_at - invocation.started < _WORK_SECONDS
-        if environment.odd_times:  # it may have been recorded by a thread that an earlier invocation left behind
+        # It may have been recorded by a thread that an earlier invocation left behind; or one that names a person by
+        # reference is the same completion as one that does not.
+        if environment.odd_times or sent.ref is not None:
             return
         if in_time:
             self._bad(f"{sent.name} was recorded, and is to come again")
@@ -571,7 +623,8 @@ class Watch:
         if not world.scenario.has_dead_letter_queue:  # what is rejected holds its group until SQS has redriven it
             return
         environments = world.fleet.environments
-        longest = max([BACKOFF_CAP, *(one.memory.longest_retry_after for one in environments)])
+        waits = [BACKOFF_CAP, *([LONGEST_WAIT] if sent.ref is not None else [])]
+        longest = max([*waits, *(one.memory.longest_retry_after for one in environments)])
         late = self._settled_at.get(sent.number, float("inf")) - world.scenario.healed
         if late > longest + 3 * VISIBILITY:
             self._bad(f"{sent.name} was settled {late:.0f} s after the last trouble")

@@ -82,7 +82,7 @@ class World:
         bootstrap.connection_pool = lambda *arguments: self.fleet.environment().pool(arguments[-1])
         _SINK.world = self
         with _output_to_sink():
-            self.kernel.run(until=self.scenario.healed + 3 * DAY)
+            self.kernel.run(until=self.scenario.healed + 5 * DAY)
         if not self.violations:
             self.watch.end()
         return Report(
