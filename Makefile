@@ -117,7 +117,7 @@ package: build ## sam package: upload the artefact to BUCKET, write packaged.yam
 	@test -n "$(BUCKET)" || { echo "make package BUCKET=name: the S3 bucket for the artefact is missing" >&2; exit 2; }
 	@$(SAM)/bin/sam package --no-resolve-s3 --s3-bucket "$(BUCKET)" --output-template-file packaged.yaml
 
-# What stands in a lock is kept while it satisfies pyproject.toml; delete the file to have everything brought up to date.
+# A pin in a lock is kept while it satisfies pyproject.toml; delete the file to have everything brought up to date.
 COMPILE := $(abspath $(BIN))/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 .PHONY: lock
 lock: .venv/.ready ## bring the locks up to pyproject.toml

@@ -24,7 +24,7 @@ class Arrival:
     `path` is the request target as sent (percent-encoded, with the query); `parameter` is its last segment on routes
     that have one; `payload` is the JSON value of a completion; `connection` identifies the TCP connection. `status`
     stays None unless a status line is sent. `recorded` says that the completion is in the ledger, whatever the client
-    was told. `at` is the monotonic time of its arrival, in seconds.
+    saw. `at` is the monotonic time of its arrival, in seconds.
     """
 
     method: str

@@ -39,7 +39,7 @@ class Resolver:
         :raises InvalidMessageError: a code, and no ``CONFIG_URI``.
         :raises UnknownContentError: the content table does not have the code.
         :raises UnknownUserError: Thrive does not know the reference.
-        :raises CallError: the content table or Thrive's answer is not to be had.
+        :raises CallError: the content table or Thrive's answer is not available.
         """
         content_id = unresolved.content_id
         if unresolved.content_code is not None:
