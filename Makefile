@@ -45,15 +45,22 @@ demo: setup ## run the real thing here: some hundred events, good and bad, throu
 recordings: setup ## the pictures of the terminal in docs/command.md
 	@$(BIN)/python -m sandbox.recordings
 
-# The unit and integration tests alone reach the bound of coverage; measuring it would only slow the others down.
-.PHONY: test
-test: setup ## run all tests
-	@$(BIN)/pytest tests/unit tests/integration --cov
-	@$(BIN)/pytest --ignore=tests/unit --ignore=tests/integration
+# One file of tests goes to one core: what its tests share is set up once.
+SIDE_BY_SIDE := -n auto --dist loadfile
+SLOW := tests/chaos tests/hostile tests/sam_local tests/simulation/test_bites.py tests/simulation/test_outage_curve.py
 
+.PHONY: test
+test: setup ## run the tests, unit to end to end, and some hundred simulated runs (three minutes)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(addprefix --ignore=,$(SLOW)) $(TEST)
+
+# They use all cores by themselves.
 .PHONY: simulate
 simulate: setup ## thousands of runs in which everything goes wrong, on a virtual clock
-	@$(BIN)/pytest tests/simulation
+	@$(BIN)/pytest tests/simulation --seeds=4000
+
+.PHONY: slow
+slow: setup simulate ## the tests that `make test` leaves out: hostile input, chaos, sam local, thousands of simulated runs
+	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/chaos tests/hostile tests/sam_local
 
 # HOURS=8; it ends at the first run that goes wrong, and says how to replay it.
 .PHONY: soak
@@ -86,7 +93,8 @@ sam-local: setup ## SAM's own commands for real, in Docker (as root on Debian it
 	@$(BIN)/pytest -m docker tests/sam_local
 
 .PHONY: check
-check: lint validate locks secrets test ## all that CI runs
+check: TEST = --cov
+check: lint validate locks secrets test slow ## everything that CI runs
 
 .PHONY: lint
 lint: .venv/.ready ## lint, format and types

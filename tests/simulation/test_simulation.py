@@ -10,13 +10,13 @@ from tests.simulation.package import Package
 from tests.simulation.scenario import draw, half_failing
 from tests.simulation.world import World, simulate
 
-# On two cores that have nothing else to do, a thousand seeds take some fifteen seconds.
+# As many as CI runs.
 SEEDS = 4000
 
 
-def test_every_run_keeps_what_is_promised() -> None:
+def test_every_run_keeps_what_is_promised(pytestconfig: pytest.Config) -> None:
     """In every run all invariants hold; a failure names the seed and how to replay it."""
-    runs.run_in_processes(0, SEEDS)
+    runs.run_in_processes(0, pytestconfig.getoption("--seeds"))
 
 
 @pytest.mark.parametrize("seed", range(25))
