@@ -29,7 +29,7 @@ def main() -> int:
     first = arguments.first
     if first is None:
         first = int(time.strftime("%Y%m%d")) * 10**8 if is_soak else 0
-    count = arguments.count or (_ENDLESS if is_soak else 1000)
+    count = (_ENDLESS if is_soak else 1000) if arguments.count is None else arguments.count
     try:
         if arguments.step is None:
             print(f"seeds from {first} on", flush=True)

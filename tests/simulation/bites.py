@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .kernel import kernel
+from .package import Package
+from .runs import first_wrong
 
 if TYPE_CHECKING:
-    from .package import Package
+    from .world import Report
 
 Breakage = Callable[["Package"], None]
 
@@ -699,3 +701,12 @@ BITES = (
         wrap("queues._attributes", _renames_reasons),
     ),
 )
+
+
+def caught(name: str) -> Report | None:
+    """Run seeds with one breakage until one of them goes wrong."""
+    [bite] = [bite for bite in BITES if bite.name == name]
+    package = Package()
+    for breakage in bite.breakages:
+        breakage(package)
+    return first_wrong(range(bite.within), package)

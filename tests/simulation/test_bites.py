@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation.bites import BITES, Bite, assigned
+from tests.simulation.bites import BITES, Bite, assigned, caught
 from tests.simulation.package import Package, StaleBreakageError
-from tests.simulation.runs import first_wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import Report
 
 Reports = dict[str, "Future[Report | None]"]
-
-
-def caught(name: str) -> Report | None:
-    """Run seeds with one breakage until one of them goes wrong."""
-    [bite] = [bite for bite in BITES if bite.name == name]
-    package = Package()
-    for breakage in bite.breakages:
-        breakage(package)
-    return first_wrong(range(bite.within), package)
 
 
 @pytest.fixture(scope="module")
