@@ -193,16 +193,6 @@ def _never_renews(package: Package) -> None:
     package.replace("authorization.Authorizer.renew", lambda _: renew)
 
 
-def _renews_with_old_credentials(original: Any) -> Any:
-    def renew(self: Any, refused: Any, deadline: Any) -> Any:
-        if refused.token is None or refused.renewals:
-            return original(self, refused, deadline)
-        self._tokens.invalidate(refused.token)
-        return self._grant(refused.reading, deadline, renewals=1)
-
-    return renew
-
-
 def _completed_now(original: Any) -> Any:
     def to_json(self: Any) -> Any:
         now = datetime.fromtimestamp(kernel().process.wall(), UTC)
@@ -517,12 +507,6 @@ BITES = (
         750,
         "while a good one was held",
         put("tokens.TokenCache.invalidate", _forgets_the_token),
-    ),
-    bite(
-        "a thread goes on with credentials that another one has replaced",
-        3000,
-        "while a good one was held|tried again within a minute",
-        wrap("authorization.Authorizer.renew", _renews_with_old_credentials),
     ),
     bite(
         "every thread fetches a token of its own",
