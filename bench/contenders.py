@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 OURS = "ours"
 OURS_SOURCE = "ours_without_byte_code"
 OURS_WHOLE_BOTO3 = "ours_whole_boto3"
+OURS_MAPPED = "ours_mapped"
+OURS_CODE = "ours_code"
+OURS_CACHED = "ours_reference_cached"
+OURS_LOOKED_UP = "ours_reference_looked_up"
 SEQUENTIAL = "powertools_requests"
 SEQUENTIAL_COMPILED = "powertools_requests_compiled"
 ASYNC = "powertools_async"
@@ -29,6 +33,33 @@ def plain(number: int) -> dict[str, Any]:
     """Return a completion that no other number has, so that Thrive answers 201."""
     content = "64a1b2c3d4e5f6789abcdef0"  # pragma: allowlist secret
     return {"userId": f"{number:024x}", "contentId": content, "completedAt": "2021-01-01T09:00:00Z"}
+
+
+# The content table and the people that :mod:`bench.services` has.
+CONFIG_URI = "s3://bench/config/"
+CODE = "FIRE-SAFETY"
+PEOPLE = 10
+
+
+def foreign(number: int) -> dict[str, Any]:
+    """Return a completion in a shape that :data:`bench.services.MAPPING` maps."""
+    native = plain(number)
+    return {
+        "type": "finished",
+        "trainee": {"id": native["userId"]},
+        "module": {"id": native["contentId"]},
+        "endedAt": 1609491600,
+    }
+
+
+def with_code(number: int) -> dict[str, Any]:
+    """Return a completion with a code of the content table."""
+    return {"userId": f"{number:024x}", "contentCode": CODE, "completedAt": "2021-01-01T09:00:00Z"}
+
+
+def with_reference(number: int) -> dict[str, Any]:
+    """Return a completion with a reference; ten in a row have ten of them."""
+    return {"userRef": f"E-{number % PEOPLE}", "contentId": f"{number:024x}", "completedAt": "2021-01-01T09:00:00Z"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +84,7 @@ class Contender:
 _START = frozenset({"cold", "memory"})
 _LOOP = frozenset({"cpu"})
 _POOL = frozenset({"warm", "cpu", "memory"})
+_SHAPE = frozenset({"cold", "cpu"})
 _BUILD = frozenset({"cold", "size"})
 _ALL = frozenset({"cold", "warm", "cpu", "memory", "size", "calls", "durations"})
 _HANDLER = "completion_sync.handler.lambda_handler"
@@ -60,6 +92,7 @@ _REQUESTS, _HTTPX = "Powertools BatchProcessor + requests", "Powertools AsyncBat
 _PEERS = "bench/peers/"
 _URLLIB3 = "bench/peers/baseline_urllib3"
 _US = "thrive-completion-sync"
+_CONFIGURED = {"CONFIG_URI": CONFIG_URI}
 
 CONTENDERS = (
     Contender(NOTHING, "baseline: empty handler", "installed", _START),
@@ -69,6 +102,14 @@ CONTENDERS = (
     Contender(OURS, _US, "ours", _ALL | {"growth"}, "src", _HANDLER),
     Contender(OURS_SOURCE, f"{_US}, no byte code", "ours_without_byte_code", _BUILD, "src", _HANDLER),
     Contender(OURS_WHOLE_BOTO3, f"{_US}, all of boto3", "ours_with_whole_boto3", _BUILD, "src", _HANDLER),
+    Contender(OURS_MAPPED, f"{_US}, mapped", "ours", _SHAPE, "src", _HANDLER, _CONFIGURED, foreign),
+    Contender(OURS_CODE, f"{_US}, with a content code", "ours", _SHAPE, "src", _HANDLER, _CONFIGURED, with_code),
+    Contender(OURS_CACHED, f"{_US}, reference cached", "ours", _SHAPE, "src", _HANDLER, {}, with_reference),
+    Contender(
+        *(OURS_LOOKED_UP, f"{_US}, reference looked up", "ours", _SHAPE, "src", _HANDLER),
+        environment={"USER_CACHE_SECONDS": "0"},
+        completion=with_reference,
+    ),
     Contender(SEQUENTIAL, _REQUESTS, "sam", _ALL),
     Contender(SEQUENTIAL_COMPILED, f"{_REQUESTS}, byte code added", "sam_and_byte_code", _BUILD, _PEERS + SEQUENTIAL),
     Contender(ASYNC, _HTTPX, "sam", _ALL),

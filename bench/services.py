@@ -15,6 +15,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bench.contenders import CODE, PEOPLE
 from sandbox.pipeline.emulator import ROOT
 from sandbox.pipeline.processes import LOOPBACK, Child, accepts, free_port
 from sandbox.thrive_api.stand_in import EXAMPLE_TENANT
@@ -31,6 +32,22 @@ SECRET = {
     "tenantId": EXAMPLE_TENANT,
     "clientId": EXAMPLE_TENANT,
     "clientSecret": "of-the-bench",  # pragma: allowlist secret
+}
+MAPPING = {
+    "version": 1,
+    "sources": [
+        {
+            "name": "bench",
+            "when": "type == 'finished'",
+            "userId": "trainee.id",
+            "contentId": "module.id",
+            "completedAt": {"expression": "endedAt", "format": "epoch-seconds"},
+        }
+    ],
+}
+OBJECTS = {
+    "mapping.json": json.dumps(MAPPING).encode(),
+    "content.csv": f"code,contentId\n{CODE},64a1b2c3d4e5f6789abcdef0\n".encode(),
 }
 BASIC = "Basic " + base64.b64encode(f"{SECRET['tenantId']}:{SECRET['clientSecret']}".encode()).decode()
 
@@ -49,6 +66,10 @@ class Services:
         if milliseconds:
             self._control("POST", "faults", {"route": "completion", "times": None, "delay": milliseconds / 1000})
 
+    def create_person(self, ref: str, user_id: str) -> None:
+        """Let the stand-in know a person."""
+        self._control("POST", "users", {"ref": ref, "id": user_id})
+
     def thrive_calls(self) -> Counter[str]:
         """Return the number of requests to Thrive so far, by route."""
         counts = self._control("GET", "requests")["counts"]
@@ -66,7 +87,7 @@ class Services:
 
 
 class _Aws(BaseHTTPRequestHandler):
-    """Answers every call with the secret, and counts it."""
+    """Answers every POST with the secret, and every GET with an object of the configuration or their list."""
 
     protocol_version = "HTTP/1.1"
     calls: ClassVar[Counter[str]] = Counter()
@@ -80,6 +101,17 @@ class _Aws(BaseHTTPRequestHandler):
         )
         # In one write, as a body that follows its head would wait for the head's acknowledgement.
         self.wfile.write(head.encode() + self.body)
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        self.calls["s3"] += 1
+        if "list-type=2" in query:
+            rows = "".join(f"<Contents><Key>config/{n}</Key><ETag>&quot;1&quot;</ETag></Contents>" for n in OBJECTS)
+            body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode()
+        else:
+            body = OBJECTS[path.rpartition("/")[2]]
+        head = f'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: {len(body)}\r\n\r\n'
+        self.wfile.write(head.encode() + body)
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -96,7 +128,10 @@ def running_services(folder: Path) -> Iterator[Services]:
     threading.Thread(target=aws.serve_forever, daemon=True).start()
     try:
         stand_in.wait_until(partial(accepts, port), seconds=_START_SECONDS)
-        yield Services(port, f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{aws.server_port}")
+        services = Services(port, f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{aws.server_port}")
+        for number in range(PEOPLE):
+            services.create_person(f"E-{number}", f"user-{number}")
+        yield services
     finally:
         stand_in.stop()
         aws.shutdown()
