@@ -58,9 +58,16 @@ test: setup ## run the tests, unit to end to end, and some hundred simulated run
 simulate: setup ## thousands of runs in which everything goes wrong, on a virtual clock
 	@$(BIN)/pytest tests/simulation --seeds=3000
 
-.PHONY: slow
+.PHONY: slow test-chaos test-hostile
 slow: setup simulate ## the tests that `make test` leaves out: hostile input, chaos, sam local, thousands of simulated runs
-	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/chaos tests/hostile tests/sam_local
+	@$(MAKE) --no-print-directory -j 2 test-chaos test-hostile
+
+# Not by xdist: a storm is set up once for all tests of it.
+test-chaos:
+	@$(BIN)/pytest -q tests/chaos
+
+test-hostile:
+	@$(BIN)/pytest -q tests/hostile tests/sam_local
 
 # HOURS=8; it ends at the first run that goes wrong, and says how to replay it.
 .PHONY: soak
