@@ -375,9 +375,19 @@ def _renewal_must_work(package: Package) -> None:
     package.replace("tokens.TokenCache._renew", lambda _: renew)
 
 
+def _vanished_is_empty(original: Any) -> Any:
+    def compare(self: Any, file: Any, etag: Any) -> None:
+        original(self, file, etag)
+        if etag is None and file.name == "content.csv":
+            file.value, file.good, file.problem = {}, None, None
+
+    return compare
+
+
 SETTLED = "without an answer or a dead letter|of its group was decided"
 REFUSED = "was dead-lettered for refused|of its group was decided"
 HELD = "held back"
+UNKNOWN = "was dead-lettered for unknown_content|of its group was decided"
 
 BITES = (
     # ---- what leaves the queue
@@ -668,6 +678,41 @@ BITES = (
         200,
         "for an unknown person",
         put("retry.Backoff.for_unknown_person", lambda self, age, passed=0.0: self.seconds(1, None, passed)),
+    ),
+    # ---- configuration
+    bite(
+        "a code is rejected by an old listing",
+        300,
+        UNKNOWN,
+        wrap(
+            "config.Config.content_id",
+            lambda original: lambda self, code, began: original(self, code, self._tried or began),
+        ),
+    ),
+    bite(
+        "a broken table counts as an empty one",
+        300,
+        UNKNOWN,
+        edit("config.Config._parse", in_except("if file.name == CONTENT_FILE: file.value, file.problem = {}, None")),
+    ),
+    bite("a vanished table counts as an empty one", 300, UNKNOWN, wrap("config.Config._compare", _vanished_is_empty)),
+    bite(
+        "a broken table drops the good one",
+        300,
+        "though a good copy was at hand",
+        edit("config.Config._parse", in_except("file.value = None")),
+    ),
+    bite(
+        "a changed table is not read again",
+        300,
+        "though a newer one was listed",
+        put("config._File.is_new", property(lambda self: self.listed is not None and self.good is None)),
+    ),
+    bite(
+        "a broken table defers every message",
+        300,
+        "which has no code",
+        wrap("config.Config.mapping", lambda original: lambda *given: (original(*given), given[0]._table(given[1]))[0]),
     ),
     # ---- what anybody may read
     bite("the log holds bodies", 25, "an output holds", wrap("observability.Telemetry.message", _logs_bodies)),

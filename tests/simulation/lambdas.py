@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from .queues import Stored
-    from .scenario import Sent
+    from .scenario import Sent, Upload
     from .world import World
 
 _STEPS = (-7200.0, -7200.0, -600.0, -1.0, 1.0, 45.0, 600.0, 7200.0)
@@ -87,7 +87,9 @@ class Environment:
             package = world.package
             settings = package.settings.Settings.from_env(world.environment_variables())
             secrets, sqs = SecretsClient(world, self), world.sqs_client(self)
-            self._application = package.bootstrap.build(settings, secrets=lambda: secrets, sqs=lambda: sqs)
+            self._application = package.bootstrap.build(
+                settings, secrets=lambda: secrets, sqs=lambda: sqs, s3=world.bucket.client
+            )
         return self._application
 
     def pool(self, clock: object) -> Pool:
@@ -159,6 +161,12 @@ class Memory:
     secret_was_given: bool = False
     refusals_at_read: int = 0
     reads_in_invocation: int = 0
+    # Valid versions of the two files that were read to the end; when the prefix was last listed and the table last
+    # read, successfully or not; and since when a listing has shown a valid table that nobody has tried to read.
+    configs: list[tuple[float, Upload]] = field(default_factory=list)
+    config_listed_at: float = float("-inf")
+    table_asked_at: float = float("-inf")
+    table_unread_since: float = float("inf")
 
 
 class Context:

@@ -1,6 +1,6 @@
 """Loads a second copy of the package, with its standard modules for time, chance and threads replaced.
 
-Nothing else in the copy is replaced but the connection pool under its transport and the two AWS clients: everything
+Nothing else in the copy is replaced but the connection pool under its transport and the three AWS clients: everything
 from the event that Lambda hands over to the answer is the code that ships. :meth:`Package.replace` and
 :meth:`Package.rewrite` break the copy on purpose, by the names of what is broken.
 """
@@ -15,19 +15,21 @@ import importlib.abc
 import importlib.machinery
 import sys
 import threading
+import weakref
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from . import kernel as sim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
 SOURCE = Path(__file__).parents[2] / "src" / "completion_sync"
 _numbers = count()
+# The modules of all copies, by their full names.
+_modules: weakref.WeakValueDictionary[str, ModuleType] = weakref.WeakValueDictionary()
 
 
 def _kernel() -> sim.Kernel:
@@ -37,6 +39,7 @@ def _kernel() -> sim.Kernel:
 
 
 _REPLACED: dict[str, Any] = {
+    "importlib": SimpleNamespace(import_module=lambda name, package: _modules[package + name]),
     "time": SimpleNamespace(
         time=lambda: _kernel().process.wall(),  # noqa: PLW0108 - of the run that is on then
         monotonic=lambda: _kernel().process.monotonic(),  # noqa: PLW0108 - likewise
@@ -69,10 +72,13 @@ class Package:
         finder = _Finder(name)
         sys.meta_path.insert(0, finder)
         try:
-            importlib.import_module(f"{name}.handler")
+            # The last three are otherwise imported on first use only.
+            for module in ("handler", "config", "mapping", "catalogue"):
+                importlib.import_module(f"{name}.{module}")
         finally:
             sys.meta_path.remove(finder)
             loaded = [module for module in sys.modules if module.partition(".")[0] == name]
+            _modules.update((module, sys.modules[module]) for module in loaded)
             self._modules = {module.partition(".")[2]: sys.modules.pop(module) for module in loaded}
 
     def __getattr__(self, name: str) -> Any:
@@ -160,4 +166,6 @@ def _import(name: str, *args: Any, **kwargs: Any) -> Any:
         raise ImportError(name)
     if name in _REPLACED:
         return _REPLACED[name]
+    if args and (module := _modules.get(f"{args[0].get('__package__')}.{name}")) is not None:
+        return module
     return builtins.__import__(name, *args, **kwargs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,8 +50,9 @@ class Spell:
 class Sent:
     """One message as it is sent, and what must become of it.
 
-    ``fate`` is ``good``, ``refused``, ``invalid`` or ``unknown`` (its person is never created). ``ref`` is its person's
-    reference, if it names no user id.
+    ``fate`` is ``good``, ``refused``, ``invalid``, ``unknown`` (its person is never created) or ``unlisted`` (its code
+    is never in the content table). ``ref`` is its person's reference, if it names no user id; ``code`` is its
+    content's code, if it names no content id.
     """
 
     number: int
@@ -61,11 +63,23 @@ class Sent:
     group: str | None = None
     direct: bool = False
     ref: str | None = None
+    code: str | None = None
 
     @property
     def name(self) -> str:
         """Its name in traces."""
         return f"#{self.number}"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A new version of a configuration file; ``data`` None: it vanishes. ``table`` is that of a valid content table."""
+
+    at: float
+    name: str
+    data: bytes | None
+    is_valid: bool
+    table: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,8 @@ class Scenario:
     sick: dict[str, str] = field(default_factory=dict)
     # References of people, and when they are created in Thrive.
     people: dict[str, float] = field(default_factory=dict)
+    # What happens to the configuration in S3, in the order of time; empty: there is none.
+    uploads: list[Upload] = field(default_factory=list)
     rate_limit: RateLimit | None = None
     tight: bool = False
     latency: float = 0.15
@@ -123,6 +139,7 @@ _TOKEN_TROUBLES = ("503", "429", "429-seconds", "refuse", "black_hole", "reset_b
 # Without ChangeMessageVisibility a message comes back every VisibilityTimeout. That outages of SQS's own API must be
 # short is one of the limits of what is promised.
 _LONGEST = {"queues": 2 * HOUR}
+CONFIG_TROUBLES = ("denied", "error", "throttled", "unreachable", "hangs", "slow", "cut")
 _SECRET_TROUBLES = ("throttled", "server_error", "unreachable", "denied", "hangs")
 _NOISE = {
     "503": 0.1,
@@ -221,7 +238,7 @@ def _chaos(rng: random.Random, seed: int) -> Scenario:
     people: dict[str, float] = {}
     if rng.random() < 0.3:
         sent, people = _by_reference(sent, rng, span, fifo=fifo)
-    return Scenario(
+    drawn = Scenario(
         seed,
         sent,
         people=people,
@@ -254,6 +271,78 @@ def _chaos(rng: random.Random, seed: int) -> Scenario:
         tight=tight,
         latency=rng.choice((0.02, 0.15, 1.0)),
     )
+    if rng.random() < 0.25:
+        _configure(drawn, rng, span)
+    return drawn
+
+
+# Of the messages in a foreign shape, in an EventBridge event or without.
+_MAPPING = {
+    "when": "learner || detail.learner",
+    "userId": "learner || detail.learner",
+    "contentCode": "course || detail.course",
+    "completedAt": "completedAt || detail.completedAt || time",
+}
+_BROKEN_TABLES = (b"", b"code,contentId\ncode-0\n", b"code,contentId\na,b\na,c\n", b"code,contentId\n\xff,b\n")
+
+
+def _configure(scenario: Scenario, rng: random.Random, span: float) -> None:
+    """Give some messages codes, and some of these a foreign shape; draw what happens to the mapping and the table.
+
+    Each version of the table maps ``code-3`` to a content id of its own, such as ``content-3~2``. Some codes are added
+    late, some never.
+    """
+    added: dict[str, float] = {}
+    changed: dict[str, dict[str, str | None]] = {}
+    for one in scenario.sent:
+        if one.body in changed or one.fate != "good" or rng.random() < 0.3:
+            continue
+        code = json.loads(one.key or "")["contentId"].replace("content", "code")
+        dice = rng.random()
+        late = float("inf") if dice < 0.1 else rng.uniform(0.0, span) if dice < 0.4 else -1.0
+        body = re.sub(r'contentId(\\?": ?\\?")content-', r"contentCode\1code-", one.body)
+        if one.ref is None and rng.random() < 0.4:
+            body = body.replace("userId", "learner").replace("contentCode", "course")
+        is_listed = added.setdefault(code, late) < float("inf")
+        fate, key = (one.fate, one.key) if is_listed else ("unlisted", None)
+        changed[one.body] = {"body": body, "fate": fate, "key": key, "code": code}
+    scenario.sent = [replace(one, **changed.get(one.body, {})) for one in scenario.sent]
+    uploads = []
+    for version, (at, data) in enumerate(_versions(rng, span, [], (b"{", b'{"version": 2}'))):
+        valid = json.dumps({"version": 1, "sources": [{"name": f"version-{version}"} | _MAPPING]}).encode()
+        uploads.append(Upload(at, "mapping.json", data or valid, is_valid=data is None))
+    times = {at for at in added.values() if 0 <= at < float("inf")}
+    for version, (at, data) in enumerate(_versions(rng, span, sorted(times), (*_BROKEN_TABLES, b"gone", b"gone"))):
+        if data is not None:
+            uploads.append(Upload(at, "content.csv", None if data == b"gone" else data, is_valid=False))
+            continue
+        table = {code: f"{code.replace('code', 'content')}~{version}" for code, when in added.items() if when <= at}
+        lines = ["code,contentId", *(f"{code},{content_id}" for code, content_id in table.items())]
+        uploads.append(Upload(at, "content.csv", "\n".join(lines).encode(), is_valid=True, table=table))
+    scenario.uploads = sorted(uploads, key=lambda upload: upload.at)
+    if rng.random() < 0.4:
+        start = rng.uniform(-0.1, 0.8) * span
+        end = start + rng.choice((30.0, 300.0, 1800.0)) * rng.uniform(0.2, 1.0)
+        scenario.spells.append(Spell(start, end, rng.choice(CONFIG_TROUBLES), "config"))
+    if rng.random() < 0.3:
+        scenario.noise["config-fails"] = rng.uniform(0.1, 0.4)
+    ends = [upload.at for upload in scenario.uploads] + [spell.end for spell in scenario.spells]
+    scenario.healed = max(scenario.healed, max(ends) + 1.0)
+
+
+def _versions(
+    rng: random.Random, span: float, times: list[float], broken: tuple[bytes, ...]
+) -> list[tuple[float, bytes | None]]:
+    """Return when a file gets which data, None for a valid version, from before the first message on.
+
+    It is valid at ``times``, and each broken version is corrected.
+    """
+    is_broken_first = rng.random() < 0.15
+    drawn: list[tuple[float, bytes | None]] = [(at, None) for at in ([] if is_broken_first else [-2.0]) + times]
+    for start in [-2.0] * is_broken_first + [rng.uniform(0.0, span)] * rng.choice((0, 1, 1)):
+        length = rng.choice((20.0, 300.0, 1800.0)) * rng.uniform(0.1, 1.0)
+        drawn += [(start, rng.choice(broken)), (start + length, None)]
+    return sorted(drawn, key=lambda item: item[0])
 
 
 def _by_reference(

@@ -39,10 +39,11 @@ def test_the_scenarios_hold_every_kind_of_trouble() -> None:
     assert max(spell.end - spell.start for scenario in drawn for spell in scenario.spells) > 20 * 3600
     assert ["issue", "promote", "revoke"] in rotations
     assert ["issue", "revoke", "promote"] in rotations
-    assert {where for where, _ in spells} == {"records", "lookups", "tokens", "secrets", "queues"}
+    assert {where for where, _ in spells} == {"records", "lookups", "tokens", "secrets", "queues", "config"}
     assert len(spells) > 25
     assert len({kind for scenario in drawn for kind in scenario.noise}) > 25
-    assert {sent.fate for scenario in drawn for sent in scenario.sent} == {"good", "refused", "invalid", "unknown"}
+    fates = {sent.fate for scenario in drawn for sent in scenario.sent}
+    assert fates == {"good", "refused", "invalid", "unknown", "unlisted"}
     assert any(sent.direct for scenario in drawn for sent in scenario.sent)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ COMPLETIONS, USERS = "/rest/v1/learning/completions", "/rest/v1/users/ref/"
 IDLE_SECONDS = 60.0
 _STATUS = {"503": 503, "500": 500, "429": 429, "429-seconds": 429, "429-date": 429, "408": 408, "425": 425}
 _STATUS |= {"403": 403, "302": 302}
+_VERSION = re.compile(r"~\d+")
 _PAGE_STATUS = (200, 201, 404, 410, 400, 422)
 
 
@@ -168,7 +170,7 @@ class Pool:
         if body is None:
             about, body = unquote(path.removeprefix(USERS)), b""
         else:
-            about = body.decode() if path == COMPLETIONS else secret_of(body, headers)
+            about = canonical(body) if path == COMPLETIONS else secret_of(body, headers)
         seconds = float(timeout.total or 0.0)
         call = Call(environment, environment.invocation, path, about, headers, run.now, seconds)
         world.watch.called(call)
@@ -245,6 +247,8 @@ class Thrive:
         """Decide what happens to a request at the moment of its arrival."""
         world, is_record = self._world, call.is_record
         world.watch.arrived(call)
+        if is_record and world.scenario.uploads:
+            world.watch.content_arrived(call, json.loads(body)["contentId"])
         kind = trouble or (world.sickness(call.about) if is_record else None)
         kind = kind or world.chance("token-" if call.kind == "tokens" else "")
         if kind == "token-revoked" or (kind is None and world.chance_of("token-revoked")):
@@ -312,7 +316,7 @@ class Thrive:
     def _record(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         if not self._is_authorized(headers.get("Authorization", "")):
             return Answer(401, self._words(headers))
-        key = body.decode()
+        key = canonical(body)
         status = self._world.scenario.refused.get(json.loads(body)["userId"])
         if status is not None:
             # Thrive's words may quote the learner, and a careless server even the token.
@@ -370,6 +374,11 @@ class _Bucket:
         if not self._limit.says_when:
             return None
         return str(math.ceil((1 - self._tokens) / self._limit.per_second))
+
+
+def canonical(body: bytes) -> str:
+    """Return a completion without the version of the content table that its content id comes from."""
+    return _VERSION.sub("", body.decode())
 
 
 def secret_of(body: bytes, headers: Mapping[str, str]) -> str:

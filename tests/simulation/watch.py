@@ -15,6 +15,9 @@ What must hold in every run, and is checked at the moment when it could break:
 - pauses, outages and probes: :mod:`tests.simulation.calls`;
 - every deferred message is put off, by half to all of its backoff, longer only by Retry-After, never beyond 12 h, and
   after a 429 no shorter than the pause;
+- a content id comes from the newest valid table that the environment could read, listed within the last few minutes;
+  a code is unknown only by a table that was there and valid within the same invocation; a broken version or S3's
+  trouble defers no message in an environment that has a good copy of what it needs, a broken table none without a code;
 - no message is deferred without a call for a trouble that is its neighbour's alone, for an outage or a pause that is
   over, for Secrets Manager's trouble while a secret is at hand, for the token endpoint's while a token is at hand, or
   for anything that was remembered for more than a minute;
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
     from .lambdas import Environment, Invocation
     from .queues import Stored
+    from .scenario import Upload
     from .thrive import Answer, Call
     from .world import World
 
@@ -60,6 +64,9 @@ USER_WAIT, LONGEST_WAIT = 72 * HOUR, 6 * HOUR
 _SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred|held back")
 _ATTEMPTS, _CALLS = 3, 9
 _REFUSAL_SECONDS, _RENEWAL_SECONDS = 60.0, 30.0
+# What the configuration in S3 keeps from being sent.
+_CONFIG = re.compile(r"S3|content\.csv|mapping\.json")
+_CONFIG_MAX_AGE = 300.0
 # Three attempts with their waits, and the pause after a 429 or an outage.
 _FOUR_REQUESTS_SECONDS = 0.6
 # From the look at the clock to the arrival at the server: an attempt to renew the token, a connection, the way.
@@ -165,6 +172,8 @@ class Watch:
 
     def _is_decided(self, sent: Sent) -> bool:
         if sent.key is None or sent.key in self._world.thrive.ledger or self._refusals[sent.key]:
+            return True
+        if sent.code is not None and (self._dead[sent.number] or self._lacks(sent.code, sent.at)):
             return True
         return any(self.sent_of[message.id] is sent for message in self._world.source.redriven)
 
@@ -293,6 +302,71 @@ class Watch:
         environment.memory.secret = self._world.current_secret
         environment.memory.refusals_at_read = environment.memory.refusals
 
+    # ---- S3
+
+    def config_asked(self, environment: Environment, call: str) -> None:
+        """See a call to S3 begin."""
+        memory = environment.memory
+        if call == "list":
+            memory.config_listed_at = self._world.kernel.now
+        elif call == "get content.csv":
+            memory.table_unread_since, memory.table_asked_at = float("inf"), self._world.kernel.now
+
+    def config_listed(self, environment: Environment) -> None:
+        """See a listing returned."""
+        now, memory = self._world.kernel.now, environment.memory
+        newest = self._tables(now)[-1]
+        is_unread = newest.is_valid and newest.data not in [upload.data for _, upload in memory.configs]
+        memory.table_unread_since = min(memory.table_unread_since, now) if is_unread else float("inf")
+
+    def config_read(self, environment: Environment, data: bytes) -> None:
+        """See a file read to its end."""
+        upload = next(one for one in self._world.scenario.uploads if one.data == data)
+        if upload.is_valid:
+            environment.memory.configs.append((self._world.kernel.now, upload))
+
+    def _tables(self, since: float) -> list[Upload]:
+        """Return the versions of the content table from a moment until now."""
+        now, uploads = self._world.kernel.now, self._world.scenario.uploads
+        tables = [one for one in uploads if one.name == "content.csv" and one.at <= now]
+        return [one for one, after in zip(tables, [*tables[1:], None], strict=True) if not after or after.at >= since]
+
+    def _lacks(self, code: str, since: float) -> bool:
+        return any(table.is_valid and code not in table.table for table in self._tables(since))
+
+    def _held(self, environment: Environment, name: str) -> tuple[list[Upload], list[Upload]]:
+        """Return the versions of a file that were read before this invocation, and in it."""
+        started = environment.invocation.started if environment.invocation else float("inf")
+        read = [(at, one) for at, one in environment.memory.configs if one.name == name]
+        return [one for at, one in read if at < started], [one for at, one in read if at >= started]
+
+    def content_arrived(self, call: Call, content_id: str) -> None:
+        """See the content id of a completion that has arrived."""
+        environment = call.environment
+        sent, memory = self._by_key[call.about][0], environment.memory
+        if sent.code is None or environment.odd_times or call.invocation is None:
+            return
+        before, since = self._held(environment, "content.csv")
+        if content_id not in [one.table.get(sent.code) for one in [*before[-1:], *since]]:
+            self._bad(f"{sent.name} was sent with the content id of an old table")
+        if self._world.kernel.now - memory.config_listed_at > _CONFIG_MAX_AGE + FUNCTION_TIMEOUT:
+            self._bad(f"{sent.name} was sent by a table that was not looked after")
+        # One that could not be read is tried again half a minute later.
+        is_retry_due = self._world.kernel.now - memory.table_asked_at > FUNCTION_TIMEOUT
+        if memory.table_unread_since < call.invocation.started and is_retry_due:
+            self._bad(f"{sent.name} was sent by an old table, though a newer one was listed")
+
+    def _check_config(self, environment: Environment, sent: Sent, text: str) -> None:
+        if environment.odd_times or environment.left_threads or "behind a deferred" in text:
+            return
+        if sent.code is None and "content.csv" in text:
+            self._bad(f"{sent.name}, which has no code, was deferred for the content table")
+        (mappings, _), (tables, _) = (self._held(environment, name) for name in ("mapping.json", "content.csv"))
+        if mappings and (sent.code is None or (tables and sent.code in tables[-1].table)):
+            self._bad(f"{sent.name} was deferred for the configuration, though a good copy was at hand")
+        if self._world.kernel.now - environment.memory.config_listed_at > _CONFIG_MAX_AGE + FUNCTION_TIMEOUT:
+            self._bad(f"{sent.name} was deferred by an old look at the configuration")
+
     # ---- SQS
 
     def postpone_attempted(self, environment: Environment, receipts: list[str]) -> None:
@@ -352,6 +426,11 @@ class Watch:
             is_odd = self._world.fleet.environment().odd_times
             is_old = is_odd or self._world.source.fifo or self._world.kernel.now - sent.at > USER_WAIT - 2 * HOUR
             is_true = sent.fate == "unknown" and status == "404" and is_old
+        elif reason == "unknown_content":
+            environment = self._world.fleet.environment()
+            is_late = environment.left_threads or environment.invocation is None
+            since = sent.at if is_late or environment.invocation is None else environment.invocation.started
+            is_true = sent.code is not None and status is None and self._lacks(sent.code, since)
         else:
             refusals = self._refusals[sent.key or ""]
             is_true = reason == "refused" and status in {str(one) for one in refusals}
@@ -467,13 +546,23 @@ class Watch:
         self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
     ) -> None:
         memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
+        if self._world.scenario.uploads and _CONFIG.search(text):
+            self._check_config(environment, self.sent_of[message.id], text)
+            return
         if line["attempts"] == 0 and not _SHARED.search(text) and self.sent_of[message.id].ref is None:
             self._bad(f"{name} was deferred without a call, though nothing stood in its own way")
         if line["reason"] == "unavailable" and "Secrets Manager" in text and memory.secret is not None:
             self._bad(f"{name} was deferred for Secrets Manager, though a secret was at hand")
-        if environment.left_threads:
-            return
+        if not environment.left_threads:
+            self._check_memory(environment, invocation, message, line)
+
+    def _check_memory(
+        self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
+    ) -> None:
+        memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
         is_exempt = line["reason"] == "out_of_time" or (line["reason"] == "unknown_user" and environment.odd_times)
+        # The probe of an outage may end with the table that it needs, before it calls Thrive.
+        is_exempt |= any(_CONFIG.search(one["message"]) for lines in invocation.lines.values() for one in lines)
         if not is_exempt and invocation.started - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
             kinds = (environment.completions, environment.lookups, environment.tokens)
             is_told_when = any(calls.may_be_paused() for calls in kinds)
@@ -481,7 +570,9 @@ class Watch:
                 self._bad(f"{name} was deferred by a memory of more than a minute")
         if "no token" in text:
             self._check_no_token(environment, invocation, name, text)
-        elif self.sent_of[message.id].ref is not None or (self._world.scenario.people and "behind a deferred" in text):
+        elif self.sent_of[message.id].ref is not None or (
+            (self._world.scenario.people or self._world.scenario.uploads) and "behind a deferred" in text
+        ):
             self._check_person_held(environment, invocation, name, line)
         elif line["attempts"] == 0 and "has not been answering" in text:
             self._check_held(environment, invocation, self.sent_of[message.id])
@@ -515,7 +606,7 @@ class Watch:
         self._held_in[sent.number, environment.name, calls.last_answer] += 1
         if not calls.may_be_out(invocation.started):
             self._bad(f"{sent.name} was held back by an outage that is none")
-        if world.scenario.people:  # a probe may end with the lookup that it needs
+        if world.scenario.people or world.scenario.uploads:  # a probe may end with the lookup or table that it needs
             return
         # Also an attempt that got no token is a probe.
         has_probed = any(line["attempts"] for lines in invocation.lines.values() for line in lines)
@@ -611,7 +702,8 @@ class Watch:
             if not (self._dead[sent.number] or by_sqs or undelivered):
                 self._bad(f"{sent.name} ({sent.fate}) is lost")
             return
-        if not (recorded or by_sqs or undelivered):
+        is_rejected = sent.code is not None and bool(self._dead[sent.number])
+        if not (recorded or by_sqs or undelivered or is_rejected):
             self._bad(f"{sent.name} is lost")
         if by_sqs and not self._world.scenario.tight:
             self._bad(f"{sent.name} was dead-lettered by SQS although every outage has ended")

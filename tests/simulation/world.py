@@ -12,9 +12,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.support.s3 import CONFIG_URI
+
 from .kernel import Kernel
 from .lambdas import Environment, Fleet, Poller, environment_variables
 from .queues import Queue, SqsClient
+from .s3 import Bucket
 from .scenario import DAY, MARKER, Scenario, Sent, draw
 from .thrive import Thrive, forms_of
 from .watch import Watch
@@ -70,8 +73,11 @@ class World:
         self.watch = Watch(self)
         self.fleet = Fleet(self)
         self.poller = Poller(self)
+        self.bucket = Bucket(self)
         for sent in scenario.sent:
             self.kernel.at(sent.at, lambda sent=sent: self._send(sent))
+        for upload in scenario.uploads:
+            self.kernel.at(upload.at, lambda upload=upload: self.bucket.apply(upload))
         for at, what, secret in scenario.secrets:
             self.kernel.at(at, lambda what=what, secret=secret: self._rotate(what, secret))
 
@@ -147,7 +153,8 @@ class World:
     def environment_variables(self) -> dict[str, str]:
         """Give the function's environment variables."""
         dead_letters = self.dead_letters.url if self.scenario.has_dead_letter_queue else None
-        return environment_variables(self.source.url, dead_letters, self.scenario.in_flight)
+        variables = environment_variables(self.source.url, dead_letters, self.scenario.in_flight)
+        return variables | ({"CONFIG_URI": CONFIG_URI} if self.scenario.uploads else {})
 
     def sqs_client(self, environment: Environment) -> SqsClient:
         """Give an environment its client."""
