@@ -62,6 +62,8 @@ class Result:
     completion: Completion | None = None
     # No call was made, because of a pause, an outage, or a message before it in its group that was held for these.
     is_held: bool = False
+    # Requests to Thrive, lookups included.
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +259,16 @@ class _Batch:
         def rank(lane: Lane) -> tuple[bool, bool, int]:
             return pressure.has_failed(subject(lane)), self._needs_lookup(lane.head), lane.receive_count
 
-        waiting = [lane for lane in lanes if lane.items[0][0] not in self._results]
-        for _ in range(2):
+        probes = 0
+        while probes < 2 and pressure.is_out and not access.is_halted:
+            waiting = [lane for lane in lanes if lane.items[0][0] not in self._results]
             due = [lane for lane in waiting if pressure.is_probe_due(subject(lane))]
-            if not due or not pressure.is_out or access.is_halted:
+            if not due:
                 return
             lane = min(due, key=rank)
             self._process(lane, lane.items[:1], pressure)
+            # A message that needs a content table which is not available ends without a call, and is no probe.
+            probes += self._results[lane.items[0][0]].calls > 0
 
     def _process(
         self, lane: Lane, items: Sequence[tuple[int, Completion | Unresolved]], probing: Pressure | None
@@ -312,7 +317,7 @@ class _Batch:
             self._engine.unexpected(error)
             outcome = Deferred("unavailable", f"unexpected {type(error).__name__} in this function")
         milliseconds = elapsed(started, self._engine.clock.now()) * 1000
-        result = Result(outcome, task.attempts, milliseconds, task.completion, is_held)
+        result = Result(outcome, task.attempts, milliseconds, task.completion, is_held, task.calls)
         future.set_result(result)
         return result
 
@@ -341,6 +346,7 @@ class _Batch:
 
         def check() -> None:
             self._raise_if_ended(self._lookups)
+            task.calls += 1
 
         try:
             task.completion = self._engine.resolver.resolve(
@@ -361,6 +367,7 @@ class _Batch:
             # Again before each attempt: the batch may have ended while this one waited.
             self._raise_if_ended(self._completions)
             task.attempts += 1
+            task.calls += 1
             return self._engine.recorder.record(completion, self._deadline, user_ref)
 
         pressure = self._engine.completions
@@ -387,6 +394,7 @@ class _Task:
     lane: Lane
     probing: Pressure | None
     attempts: int = 0
+    calls: int = 0
     completion: Completion | None = None
 
 

@@ -288,6 +288,19 @@ def test_an_outage_of_completions_holds_lookups_too(world):
     assert world.counts("user") == (0,)
 
 
+def test_a_message_whose_table_is_not_available_is_no_probe(make):
+    s3 = FakeS3(mapping__json=MAPPING)
+    with make(s3) as world:
+        world.thrive.faults.add(Fault(route="completion", status=503, times=None))
+        world.run(*(world.record(f"m{n}", userId=f"u{n}") for n in range(3)))
+        world.thrive.faults.clear()
+        needs_table = [world.record(f"c{n}", userId=f"c{n}", contentCode="A") for n in range(3)]
+        healthy = world.record("m9", userId="u9")
+        outcomes = world.run(*needs_table, healthy)
+        assert [outcomes[f"c{n}"][:2] for n in range(3)] == [("deferred", "misconfigured")] * 3
+        assert outcomes["m9"][:2] == RECORDED
+
+
 def test_lookups_that_hang_keep_no_message_with_a_user_id_waiting(make):
     with make(clock=SystemClock(), MAX_CONCURRENCY="2", REQUEST_TIMEOUT_SECONDS="0.3") as world:
         world.thrive.faults.add(Fault(route="user", ending="black_hole", times=None))

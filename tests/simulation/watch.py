@@ -561,8 +561,6 @@ class Watch:
     ) -> None:
         memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
         is_exempt = line["reason"] == "out_of_time" or (line["reason"] == "unknown_user" and environment.odd_times)
-        # The probe of an outage may end with the table that it needs, before it calls Thrive.
-        is_exempt |= any(_CONFIG.search(one["message"]) for lines in invocation.lines.values() for one in lines)
         if not is_exempt and invocation.started - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
             kinds = (environment.completions, environment.lookups, environment.tokens)
             is_told_when = any(calls.may_be_paused() for calls in kinds)
