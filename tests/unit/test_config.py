@@ -333,6 +333,21 @@ def test_both_files_may_vanish():
     assert world.config.has_error()
 
 
+@pytest.mark.parametrize(
+    "file", [{"mapping__json": IGNORING}, {"content__csv": TABLE}], ids=lambda file: next(iter(file))
+)
+def test_the_only_file_may_vanish(file):
+    world = World(**file)
+
+    def value(after: float) -> object:
+        return world.mapping(after) if "mapping__json" in file else world.content_id("A", after)
+
+    good = value(0)
+    world.s3.objects.clear()
+    assert value(MAX_AGE) == good
+    assert world.config.has_error()
+
+
 def test_an_invalid_file_that_is_deleted_is_forgotten():
     world = World(mapping__json="{", content__csv=TABLE)
     world.deferral()
