@@ -56,7 +56,7 @@ test: setup ## run the tests, unit to end to end, and some hundred simulated run
 # They use all cores by themselves.
 .PHONY: simulate
 simulate: setup ## thousands of runs in which everything goes wrong, on a virtual clock
-	@$(BIN)/pytest tests/simulation --seeds=3000
+	@$(BIN)/pytest tests/simulation --seeds=2000
 
 .PHONY: slow test-chaos test-hostile
 slow: setup simulate ## the tests that `make test` leaves out: hostile input, chaos, sam local, thousands of simulated runs

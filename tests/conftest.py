@@ -17,4 +17,4 @@ settings.load_profile("without-time-limits")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", type=int, default=400, help="how many simulated runs (default 400; CI: 3000)")
+    parser.addoption("--seeds", type=int, default=400, help="how many simulated runs (default 400; CI: 2000)")

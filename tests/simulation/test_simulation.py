@@ -11,7 +11,7 @@ from tests.simulation.scenario import draw, half_failing
 from tests.simulation.world import World, simulate
 
 # As many as CI runs.
-SEEDS = 3000
+SEEDS = 2000
 
 
 def test_every_run_keeps_what_is_promised(pytestconfig: pytest.Config) -> None:

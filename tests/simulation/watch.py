@@ -392,7 +392,11 @@ class Watch:
             due = invocation.retry_after.get(sent.key, 0.0)
         is_limited = invocation is not None and message.id in invocation.rate_limited and invocation.throttles == 1
         if is_limited and not environment.odd_times:
-            due = max(due, environment.completions.pause_left() - SLACK)
+            pause = environment.completions.pause_left()
+            if sent.ref is not None:
+                # It may have been held by a pause of lookups, before that of completions began.
+                pause = min(pause, environment.lookups.pause_left())
+            due = max(due, pause - SLACK)
         shortest = max(whole // 2, due)
         if environment.left_threads and sent.ref is not None:
             shortest, longest = min(shortest, 150), max(longest, LONGEST_WAIT + 1)
