@@ -182,7 +182,7 @@ def examine(directory: Path) -> Verdict:
 def _loops(mapping: Mapping) -> list[str]:
     """Warn of a mapping that takes Thrive's own webhooks."""
     try:
-        is_taken = isinstance(mapping.read(_WEBHOOK), (Completion, Unresolved))
+        is_taken = isinstance(mapping.read(_WEBHOOK, is_envelope=False), (Completion, Unresolved))
     except InvalidMessageError:
         is_taken = False
     if not is_taken:

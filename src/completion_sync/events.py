@@ -179,9 +179,10 @@ def read_body(
     # An SNS notification without raw delivery: the message itself is a string in it.
     if fields.get("Type") == "Notification" and "TopicArn" in fields and "Message" in fields:
         fields = _read_object(fields["Message"], "Message")
-    if mapping is not None and (content := mapping.read(fields)) is not None:
+    is_envelope = is_eventbridge_event(fields)
+    if mapping is not None and (content := mapping.read(fields, is_envelope=is_envelope)) is not None:
         return content
-    if is_eventbridge_event(fields):
+    if is_envelope:
         return _from_envelope(fields)
     return read_completion(fields)
 

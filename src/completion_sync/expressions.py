@@ -1,9 +1,9 @@
 """JMESPath expressions over one event, with further functions and bounds on time and memory.
 
-Whoever writes a mapping is trusted, but may be wrong: an expression must never hang a batch or use up its memory. So no
-value may grow beyond ``MAX_VALUE_SIZE``, and the expressions of one message together take ``MAX_STEPS`` steps at most.
-Steps, unlike seconds, are the same on every machine: what passes in a test passes in the function. There are no regular
-expressions, as a single bad one could do both.
+The author of a mapping is trusted, but may make mistakes: an expression must never hang a batch or use up its memory.
+So no value may grow beyond ``MAX_VALUE_SIZE``, and the expressions of one message together take ``MAX_STEPS`` steps at
+most. Steps, unlike seconds, are the same on every machine: what passes in a test passes in the function. There are no
+regular expressions, as a single bad one could do both.
 
 This relies on names of jmespath that its documentation does not mention (``visitor.TreeInterpreter``, the nodes of the
 tree); ``test_jmespath_still_has_what_expressions_override`` fails when they change.

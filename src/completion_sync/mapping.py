@@ -75,9 +75,10 @@ class Mapping:
     sources: tuple[Source, ...]
     ignores_others: bool
 
-    def read(self, event: dict[str, Any]) -> Completion | Unresolved | Ignored | None:
-        """Return what the first matching source makes of an event, whole with its EventBridge envelope if it has one.
+    def read(self, event: dict[str, Any], *, is_envelope: bool) -> Completion | Unresolved | Ignored | None:
+        """Return what the first matching source makes of an event.
 
+        :param is_envelope: the event is a whole EventBridge event, not only its ``detail``.
         :returns: None: no source matches, so the event is to be read as a native message.
         :raises InvalidMessageError: a source matches, but does not give what a completion needs.
         """
@@ -89,8 +90,9 @@ class Mapping:
             except EvaluationError:
                 is_match = is_certain = False
             if is_match:
-                return source.read(event, event.get("time") if _is_envelope(event) else None, budget)
-        return Ignored() if self.ignores_others and is_certain and not _is_native(event) else None
+                return source.read(event, event.get("time") if is_envelope else None, budget)
+        body = event["detail"] if is_envelope else event
+        return Ignored() if self.ignores_others and is_certain and not _is_native(body) else None
 
 
 def is_true(value: object) -> bool:
@@ -111,12 +113,7 @@ def _evaluate(name: str, expression: Expression, event: object, budget: Budget) 
     return value
 
 
-def _is_envelope(event: dict[str, Any]) -> bool:
-    return "detail-type" in event and "detail" in event
-
-
-def _is_native(event: dict[str, Any]) -> bool:
-    body = event["detail"] if _is_envelope(event) else event
+def _is_native(body: object) -> bool:
     return not isinstance(body, dict) or any(name in body for name in NATIVE_FIELDS)
 
 

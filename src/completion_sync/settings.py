@@ -64,11 +64,11 @@ class Settings:
     service: str
     metrics_namespace: str
     log_level: str
-    read_scope: str = "api/read"
-    user_cache_seconds: float = 3600
-    user_wait_hours: float = 72
-    config_uri: str | None = None
-    config_max_age_seconds: float = 300
+    read_scope: str
+    user_cache_seconds: float
+    user_wait_hours: float
+    config_uri: str | None
+    config_max_age_seconds: float
 
     @property
     def one_scope_suffices(self) -> bool:
