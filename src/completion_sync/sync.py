@@ -120,9 +120,7 @@ class CompletionSync:
         self._executor = executor
 
     def run(self, messages: Sequence[Message], deadline: Deadline, began: Instant | None = None) -> list[Result]:
-        """Return one result for each message, in the order of the messages, by the deadline. Raises nothing.
-
-        :param began: when the invocation began, if that is not now.
+        """Return one result for each message, in the order of the messages, by the deadline.
 
         - A FIFO group is kept in order, and once one of its messages is deferred, so are those behind it.
         - Identical completions are sent once and share the outcome.
@@ -130,6 +128,9 @@ class CompletionSync:
         - In an outage one message probes it, or two; the rest is deferred without a call unless Thrive answers.
         - Messages that need a lookup come last: lookups that hang keep no other message waiting.
         - A call that hangs beyond the deadline is left behind, and its message is deferred.
+
+        :param began: when the invocation began, if that is not now.
+        :raises RuntimeError: no thread could be started.
         """
         batch = _Batch(self, messages, deadline, began or self.clock.now())
         executor = self._executor()
