@@ -36,7 +36,7 @@ ENVIRONMENTS, THREADS, BATCH = 5, 10, 10
 IN_FLIGHT = ENVIRONMENTS * THREADS
 BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVES = 30.0, 900.0, 400
 WORK_SECONDS = 48.0
-# What it was before the rules for outages and rate limits.
+# The values before there were rules for outages and rate limits.
 OLD_CAP, OLD_RECEIVES = 3600.0, 100
 # SQS quotas: about 120,000 messages in flight, standard and FIFO.
 MAX_IN_FLIGHT = 120_000
@@ -73,7 +73,7 @@ class Outcome:
     """The result of one outage; times in seconds.
 
     ``wasted`` is failed calls and ``receives`` receives per message sent during the outage; ``invocations`` is how many
-    there were until all was recorded.
+    there were until everything was recorded.
     """
 
     policy: str
