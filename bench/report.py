@@ -36,8 +36,8 @@ def _machine(results: dict[str, Any]) -> str:
     return (
         f"On {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, {machine['system']}; "
         f"{', '.join(results['runtimes'])}. Measured, run by run: {runs}. "
-        f"Medians of {times['cold']} cold starts and {times['warm']} warm batches ({times['sequential']} where requests "
-        f"are sequential), with the middle half of the values in parentheses.{absent}"
+        f"Medians of {times['cold']} cold starts and {times['warm']} warm batches ({times['sequential']} where "
+        f"requests are sequential), with the middle half of the values in parentheses.{absent}"
     )
 
 
