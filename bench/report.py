@@ -245,7 +245,7 @@ def _summary(results: dict[str, Any]) -> str:
         return table
     return (
         f"{table}\n\n{' and '.join(LABELS[name] for name in ahead)} finish a batch of {largest} sooner because each of "
-        f"their environments sends up to {largest} requests at once. That is no virtue: Thrive answers 429 to too many "
+        f"their environments sends up to {largest} requests at once. That has a price: Thrive answers 429 to too many "
         "requests. Ours sends ten at once (`RequestsInFlight`)."
     )
 
