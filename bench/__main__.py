@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: bench/results.json")
     options = parser.parse_args(arguments)
     if not options.render:
-        kept = json.loads(options.results.read_text())["measures"] if options.only else {}
+        kept = json.loads(options.results.read_text()) if options.only else {"measures": {}, "runs": []}
         results = measure(options.only or list(MEASURES), kept, is_quick=options.quick)
         options.results.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     if options.results == RESULTS:
@@ -68,15 +68,22 @@ def measure(names: Sequence[str], kept: dict[str, Any], *, is_quick: bool = Fals
                     raise
                 absent[contender.name] = str(error).splitlines()[0]
                 _say(f"not measured: {contender.label}: {error}")
-    began, measures = time.monotonic(), dict(kept)
+    began, measures = time.monotonic(), dict(kept["measures"])
     with tempfile.TemporaryDirectory(prefix="completion-sync-bench-") as name, running_services(Path(name)) as services:
         bench = Bench(plan, built, services, Path(name))
         for measure_name in names:
             started = time.monotonic()
             measures[measure_name] = MEASURES[measure_name](bench)
             _say(f"{measure_name}: {time.monotonic() - started:.0f} s")
+    run = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "load": load,
+        "seconds": round(time.monotonic() - began),
+        "measures": list(names),
+    }
     return {
-        "machine": _machine(load),
+        "machine": _machine(),
+        "runs": [*_without(kept["runs"], names), run],
         "repetitions": {
             "cold": plan.cold_starts,
             "warm": plan.warm_repetitions,
@@ -84,7 +91,6 @@ def measure(names: Sequence[str], kept: dict[str, Any], *, is_quick: bool = Fals
         },
         "runtimes": sorted({version_of(one) for one in built}),
         "absent": absent,
-        "seconds": round(time.monotonic() - began),
         "measures": measures,
     }
 
@@ -100,15 +106,19 @@ def render(results: dict[str, Any]) -> None:
         page.write_text(report.renewed(page.read_text(), results))
 
 
-def _machine(load: float) -> dict[str, Any]:
+def _without(runs: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the runs without these measurements, which have been repeated."""
+    left = [run | {"measures": [name for name in run["measures"] if name not in names]} for run in runs]
+    return [run for run in left if run["measures"]]
+
+
+def _machine() -> dict[str, Any]:
     """Describe this machine without naming it."""
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),
         "cores": os.cpu_count(),
         "memory_gb": round(int(_field("/proc/meminfo", "MemTotal").split()[0]) / 1024**2),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "load": load,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
 

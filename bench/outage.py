@@ -96,10 +96,10 @@ def _alternatives_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def targets(numbers: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
-    """Return what was to be reached: what, at most how much, how much it is, and whether that is reached."""
+    """Return the targets: what is measured, its limit, the result, and whether the target is met."""
     rows = {(row["what"], row["rate"], row["limit"]): row for row in numbers["alternatives"]}
-    slow, fast = rows["as it is", 1.0, None], rows["as it is", 10.0, None]
-    limited = rows["as it is", 10.0, 20.0]
+    slow, fast = rows["this project", 1.0, None], rows["this project", 10.0, None]
+    limited = rows["this project", 10.0, 20.0]
     found = [
         ("failed calls per message, 24 h, 1 a second", 3.0, slow["wasted"], "{:.2f}"),
         ("failed calls per message, 24 h, 10 a second", 1.0, fast["wasted"], "{:.2f}"),
@@ -115,7 +115,7 @@ def targets(numbers: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
             what = f"time until all is recorded, against before: {_time(key[1])}, {key[2]:g} a second"
             found.append((what, 1.1, ratios[key], "{:.2f} times"))
     for limit in (20.0, 50.0):
-        row = rows["as it is", 10.0, limit]
+        row = rows["this project", 10.0, limit]
         least = row["messages"] / (limit - row["rate"])
         found.append(
             (f"time at {limit:.0f} a second, against the least possible", 1.1, row["drain"] / least, "{:.2f} times")
@@ -126,10 +126,10 @@ def targets(numbers: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
 
 
 def _targets_table(numbers: dict[str, Any]) -> str:
-    lines = ["| | at most | is | reached |", "| --- | ---: | ---: | --- |"]
+    lines = ["| | at most | result | met |", "| --- | ---: | ---: | --- |"]
     lines += [
-        f"| {what} | {most} | {value} | {'yes' if reached else '**no**'} |"
-        for what, most, value, reached in targets(numbers)
+        f"| {what} | {most} | {value} | {'yes' if is_met else '**no**'} |"
+        for what, most, value, is_met in targets(numbers)
     ]
     return "\n".join(lines)
 

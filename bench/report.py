@@ -29,12 +29,15 @@ def renewed(page: str, results: dict[str, Any]) -> str:
 def _machine(results: dict[str, Any]) -> str:
     machine, times = results["machine"], results["repetitions"]
     absent = "".join(f" Not measured: {LABELS[name]} ({reason})." for name, reason in results["absent"].items())
+    runs = "; ".join(
+        f"{', '.join(run['measures'])} on {run['date']} in {run['seconds']} s, load {run['load']:.2f} at the start"
+        for run in results["runs"]
+    )
     return (
-        f"Measured on {machine['date']} in {results['seconds']} s on {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['memory_gb']} GB, {machine['system']}, load {machine['load']:.2f} at the start; "
-        f"{', '.join(results['runtimes'])}. Medians of {times['cold']} cold starts and {times['warm']} warm batches "
-        f"({times['sequential']} where requests are sequential), with the middle half of the values in parentheses."
-        f"{absent}"
+        f"On {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, {machine['system']}; "
+        f"{', '.join(results['runtimes'])}. Measured, run by run: {runs}. "
+        f"Medians of {times['cold']} cold starts and {times['warm']} warm batches ({times['sequential']} where "
+        f"requests are sequential), with the middle half of the values in parentheses.{absent}"
     )
 
 
@@ -242,7 +245,7 @@ def _summary(results: dict[str, Any]) -> str:
         return table
     return (
         f"{table}\n\n{' and '.join(LABELS[name] for name in ahead)} finish a batch of {largest} sooner because each of "
-        f"their environments sends up to {largest} requests at once. That is no virtue: Thrive answers 429 to too many "
+        f"their environments sends up to {largest} requests at once. That has a price: Thrive answers 429 to too many "
         "requests. Ours sends ten at once (`RequestsInFlight`)."
     )
 

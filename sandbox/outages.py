@@ -36,7 +36,7 @@ ENVIRONMENTS, THREADS, BATCH = 5, 10, 10
 IN_FLIGHT = ENVIRONMENTS * THREADS
 BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVES = 30.0, 900.0, 400
 WORK_SECONDS = 48.0
-# What it was before the rules for outages and rate limits.
+# The values before there were rules for outages and rate limits.
 OLD_CAP, OLD_RECEIVES = 3600.0, 100
 # SQS quotas: about 120,000 messages in flight, standard and FIFO.
 MAX_IN_FLIGHT = 120_000
@@ -73,7 +73,7 @@ class Outcome:
     """The result of one outage; times in seconds.
 
     ``wasted`` is failed calls and ``receives`` receives per message sent during the outage; ``invocations`` is how many
-    there were until all was recorded.
+    there were until everything was recorded.
     """
 
     policy: str
@@ -412,18 +412,18 @@ def _mean(policy: Callable[[], Policy], outage: float, rate: float, limit: float
 
 WEIGHED: dict[str, Callable[[], Policy]] = {
     "before the rules": before,
-    "as it is": ours,
+    "this project": ours,
     "a cap of 30 minutes, 200 receives": lambda: ours(cap=1800.0, most=200),
     "a cap of an hour, 100 receives": lambda: ours(cap=OLD_CAP, most=OLD_RECEIVES),
     "a cap of 15 minutes, 100 receives": lambda: ours(most=OLD_RECEIVES),
-    "as it is, were there no limit on messages in flight": lambda: ours(limit=float("inf")),
+    "this project, without the limit on messages in flight": lambda: ours(limit=float("inf")),
 }
 
 
 def alternatives() -> list[dict[str, Any]]:
     """Return outcomes of a day's outage before the rules, for other backoffs, and for limits on either side."""
     cases: list[tuple[str, float, float | None]] = [(what, rate, None) for what in WEIGHED for rate in (1.0, 10.0)]
-    cases += [(what, 10.0, limit) for limit in (50.0, 20.0) for what in ("before the rules", "as it is")]
+    cases += [(what, 10.0, limit) for limit in (50.0, 20.0) for what in ("before the rules", "this project")]
     with ProcessPoolExecutor() as executor:
         return list(executor.map(_alternative, cases))
 

@@ -90,7 +90,7 @@ def _outcomes(sent: Sequence[Sent], balance: Balance) -> Table:
     table.add_row("rejected", str(balance.rejected.total()), "in the dead-letter queue, with the reason")
     for reason, number in sorted(balance.rejected.items()):
         table.add_row(f"  {reason}", str(number), "")
-    table.add_row("ignored", str(balance.ignored), "no completions, says the mapping")
+    table.add_row("ignored", str(balance.ignored), "no completions, according to the mapping")
     table.add_row("still queued", str(balance.queued), "")
     table.add_row("unaccounted for", str(balance.unaccounted), "", style="" if balance.is_even else "bold red")
     return table

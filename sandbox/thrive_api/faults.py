@@ -99,7 +99,7 @@ class Fault:
 
 
 class FaultBook:
-    """The faults in force, oldest first; the first one that hits a request is applied. Any thread may call.
+    """The active faults, oldest first; the first one that hits a request is applied. Any thread may call.
 
     The same seed and the same order of requests give the same hits.
     """
@@ -112,7 +112,7 @@ class FaultBook:
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> int:
-        """Put a fault in force and return its id."""
+        """Activate a fault and return its id."""
         with self._lock:
             fault_id = next(self._ids)
             self._faults[fault_id] = fault
