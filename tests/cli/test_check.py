@@ -23,7 +23,6 @@ pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator i
 
 SUBSCRIBED = {"AlarmEmail": "ops@example.com"}
 
-
 _clients: dict[str, Any] = {}
 
 
@@ -171,7 +170,6 @@ def aws_key(deployed: Deployed) -> None:
 
 OPEN = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
 DENIED = json.dumps({"Statement": [{"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
-ENABLED = "event-source"
 
 BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]] = {
     "event source disabled": (lambda deployed: enable(deployed, Enabled=False), "event-source", "failed", {}),

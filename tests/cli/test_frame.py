@@ -122,6 +122,7 @@ def test_an_endpoint_that_does_not_answer_is_explained() -> None:
         (client_error("ExpiredToken"), "expired", "aws sso login"),
         (client_error("InvalidClientTokenId", 403), "does not accept", "clock"),
         (client_error("AccessDenied", 403), "denied GetSecretValue", "operator-policy.json"),
+        (client_error("KMS.AccessDeniedException"), "denied GetSecretValue", "operator-policy.json"),
         (boto.SSOTokenLoadError(error_msg="x"), "expired", "aws sso login"),
         (boto.TokenRetrievalError(provider="sso", error_msg="x"), "expired", "aws sso login"),
         (boto.PartialCredentialsError(provider="env", cred_var="x"), "no usable", "--profile"),
