@@ -1,4 +1,4 @@
-"""`check` on a deployed stack: nothing is wrong when nothing is, and each change by hand is found, with a remedy."""
+"""`check` on a deployed stack: no false alarms, and every change by hand is found, with a remedy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Function:
 def check(function: Function | None = None, *arguments: str, aws: dict[str, Any] | None = None) -> Outcome:
     """Run `check --json` with this function in place of the deployed one, and these clients in place of boto3's."""
     operator = Operator()
-    # Creating clients takes longer than everything else here.
+    # Clients are shared, because creating them takes longer than everything else here.
     operator.aws = Aws(None, None)
     operator.aws._clients = _clients | (aws or {})
     operator.aws.__dict__["invocations"] = function or Function()
@@ -79,7 +79,7 @@ def enable(deployed: Deployed, **changes: Any) -> None:
 
 
 def attribute(queue: str, **values: str) -> Callable[[Deployed], None]:
-    """Return what sets attributes of a queue."""
+    """Return a change that sets attributes of a queue."""
 
     def change(deployed: Deployed) -> None:
         deployed.emulator.sqs.set_queue_attributes(QueueUrl=deployed.outputs[f"{queue}QueueUrl"], Attributes=values)
@@ -88,7 +88,7 @@ def attribute(queue: str, **values: str) -> Callable[[Deployed], None]:
 
 
 def call(service: str, operation: str, **request: Any) -> Callable[[Deployed], None]:
-    """Return what makes one call; a value that begins with $ is an output of the stack, <name> its name."""
+    """Return a change that makes one call; a value that begins with $ is an output of the stack."""
 
     def change(deployed: Deployed) -> None:
         filled = {
@@ -101,7 +101,7 @@ def call(service: str, operation: str, **request: Any) -> Callable[[Deployed], N
 
 
 def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
-    """Return what changes a variable of the function, in the version that the alias points to."""
+    """Return a change of a variable of the function, in the version that the alias points to."""
 
     def change(deployed: Deployed) -> None:
         lambda_, name_ = deployed.client("lambda"), deployed.outputs["FunctionName"]
@@ -117,7 +117,7 @@ def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
 
 
 def rule(operation: str) -> Callable[[Deployed], None]:
-    """Return what does something to the rule."""
+    """Return a change of the rule."""
 
     def change(deployed: Deployed) -> None:
         events, name = deployed.client("events"), f"thrive-{deployed.source.rpartition('-')[2]}-default"
@@ -284,7 +284,7 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
     ],
     ids=str,
 )
-def test_nothing_is_wrong_when_nothing_is(deploy: Callable[..., Deployed], parameters: dict[str, str]) -> None:
+def test_an_unchanged_stack_has_no_problems(deploy: Callable[..., Deployed], parameters: dict[str, str]) -> None:
     enable(deploy(**SUBSCRIBED, **parameters))
 
     outcome = check()
@@ -417,8 +417,37 @@ def test_policies_are_read_with_their_conditions(context: dict[str, str], *, exp
     assert policy.admits("events.amazonaws.com", "sqs:SendMessage", context) is expected
     assert not policy.admits("sns.amazonaws.com", "sqs:SendMessage", context)
     assert not policy.admits("events.amazonaws.com", "sqs:DeleteMessage", context)
-    unknown = {**statement, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}
-    assert not Policy(json.dumps({"Statement": [unknown]})).admits("events.amazonaws.com", "sqs:SendMessage", context)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [{"Effect": "Allow", "Condition": {"StringNotEquals": {"aws:SourceArn": "arn:r/a"}}}],
+        [{"Effect": "Allow"}, {"Effect": "Deny", "Condition": {"ArnLike": {"aws:SourceArn": "arn:r/*"}}}],
+    ],
+    ids=["an unknown operator", "denied"],
+)
+def test_an_unknown_condition_or_a_denial_does_not_admit(statements: list[dict[str, Any]]) -> None:
+    whole = [{"Principal": "*", "Action": "sqs:*", **statement} for statement in statements]
+    policy = Policy(json.dumps({"Statement": whole}))
+
+    assert not policy.admits("events.amazonaws.com", "sqs:SendMessage", {"aws:sourcearn": "arn:r/a"})
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ({"Principal": {"AWS": ["*"]}}, True),
+        ({"Principal": "*", "Condition": {"ArnEquals": {"aws:SourceArn": "arn:r/a"}}}, False),
+        ({"Principal": {"AWS": "arn:aws:iam::123456789012:root"}}, False),
+    ],
+)
+def test_a_policy_is_open_if_it_allows_everyone_without_a_condition(
+    statement: dict[str, Any], *, expected: bool
+) -> None:
+    policy = Policy(json.dumps({"Statement": {"Effect": "Allow", "Action": "sqs:*", **statement}}))
+
+    assert policy.is_open("sqs:SendMessage") is expected
 
 
 def test_an_expired_session_ends_the_check(deploy: Callable[..., Deployed]) -> None:
