@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from completion_sync.clock import Clock
 
-# The most that one query returns (Logs Insights quotas).
+# The most that one call of GetQueryResults returns.
 MAX_LINES = 10_000
 _START_WAITS = (1.0, 2.0, 5.0, 10.0)
 _POLL_SECONDS, _PATIENCE_SECONDS = 1.0, 900.0

@@ -180,12 +180,13 @@ def test_on_a_fifo_queue_each_person_is_a_group_and_each_row_is_deduplicated(tmp
     file = write(tmp_path / "a.jsonl", rows)
 
     world.run("backfill", file, "--yes")
-    # the same rows again, at other places
-    world.run("backfill", write(tmp_path / "b.jsonl", rows[1:]), "--yes")
+    # the same rows again, each one place later
+    added = completion(10)
+    world.run("backfill", write(tmp_path / "b.jsonl", [added, *rows]), "--yes")
 
-    assert sent(world) == rows
+    assert sent(world) == [*rows, added]
     groups = {message.group for message in world.source.messages}
-    assert len(groups) == 4
+    assert len(groups) == 5
     assert not any("E-1" in (group or "") or "user-" in (group or "") for group in groups)
     for group in groups:
         contents = [json.loads(m.body)["contentId"] for m in world.source.messages if m.group == group]

@@ -162,6 +162,30 @@ def key_policy(deployed: Deployed) -> None:
     )
 
 
+def no_alarm_action(deployed: Deployed) -> None:
+    """Replace an alarm with the same one without actions."""
+    cloudwatch = deployed.client("cloudwatch")
+    [alarm] = cloudwatch.describe_alarms(AlarmNames=[f"{deployed.name}-in-flight"])["MetricAlarms"]
+    kept = ("AlarmName", "Namespace", "MetricName", "Statistic", "Period", "EvaluationPeriods", "Threshold")
+    request = {name: alarm[name] for name in (*kept, "ComparisonOperator", "Dimensions")}
+    cloudwatch.put_metric_alarm(**request)
+
+
+def two_versions(deployed: Deployed) -> None:
+    """Let the alias send a tenth of the invocations to another version."""
+    variable("POWERTOOLS_SERVICE_NAME", "another")(deployed)
+    routing = {"AdditionalVersionWeights": {"1": 0.1}}
+    deployed.client("lambda").update_alias(
+        FunctionName=deployed.outputs["FunctionName"], Name="live", RoutingConfig=routing
+    )
+
+
+def few_receives(deployed: Deployed) -> None:
+    """Let SQS dead-letter messages after ten receives."""
+    policy = {"deadLetterTargetArn": deployed.outputs["DeadLetterQueueArn"], "maxReceiveCount": 10}
+    attribute("Source", RedrivePolicy=json.dumps(policy))(deployed)
+
+
 def aws_key(deployed: Deployed) -> None:
     """Encrypt all queues with the key that AWS manages for SQS."""
     for queue in ("Source", "DeadLetter", "Undelivered"):
@@ -179,9 +203,17 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
         "failed",
         {},
     ),
+    "no maximum concurrency": (
+        lambda deployed: enable(deployed, ScalingConfig={}),
+        "event-source-settings",
+        "failed",
+        {},
+    ),
+    "two versions in use": (two_versions, "function", "failed", {}),
     "another consumer": (other_consumer, "queue-consumers", "failed", {}),
     "visibility too short": (attribute("Source", VisibilityTimeout="30"), "visibility-timeout", "failed", {}),
     "no redrive policy": (attribute("Source", RedrivePolicy=""), "redrive-policy", "failed", {}),
+    "too few receives": (few_receives, "redrive-policy", "failed", {}),
     "queue not admitted": (
         attribute("DeadLetter", RedriveAllowPolicy='{"redrivePermission": "denyAll"}'),
         "redrive-policy",
@@ -222,6 +254,7 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
     ),
     "bad setting": (variable("MAX_CONCURRENCY", "many"), "settings", "failed", {}),
     "another dead-letter queue": (variable("DEAD_LETTER_QUEUE_URL", "https://sqs/1/x"), "settings", "failed", {}),
+    "another secret": (variable("THRIVE_SECRET_ID", "another"), "settings", "failed", {}),
     "another backoff": (variable("BACKOFF_CAP_SECONDS", "30"), "settings", "failed", {}),
     "no audit trail": (variable("POWERTOOLS_LOG_LEVEL", "WARNING"), "log-group", "failed", {}),
     "log group deleted": (call("logs", "delete_log_group", logGroupName="$LogGroupName"), "log-group", "failed", {}),
@@ -250,6 +283,7 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
         "failed",
         {},
     ),
+    "alarm without an action": (no_alarm_action, "alarms", "failed", {}),
     "an alarm": (
         lambda deployed: deployed.client("cloudwatch").set_alarm_state(
             AlarmName=f"{deployed.name}-in-flight", StateValue="ALARM", StateReason="test"
@@ -317,11 +351,14 @@ def test_a_topic_that_is_not_admitted_or_not_subscribed_is_found(deploy: Callabl
     for name, value, detail in (
         ("RawMessageDelivery", "true", "raw delivery"),
         ("FilterPolicy", '{"a": ["b"]}', "filter policy"),
+        ("RedrivePolicy", "{}", "has no dead-letter queue"),
     ):
         sns.set_subscription_attributes(
             SubscriptionArn=subscription["SubscriptionArn"], AttributeName=name, AttributeValue=value
         )
         assert detail in found(check())["topic-subscription"]["detail"]
+    attribute("Source", Policy=DENIED)(deployed)
+    assert "the source queue does not allow the topic" in found(check())["topic-subscription"]["detail"]
     sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
     assert "not subscribed" in found(check())["topic-subscription"]["detail"]
 

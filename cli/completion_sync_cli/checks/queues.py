@@ -99,9 +99,11 @@ def encryption(facts: Facts) -> Iterator[Check]:
         yield Check(name, "failed", detail, "Deploy with KmsKeyArn=create, with a key of your own, or without.")
         return
     kms = facts.aws.client("kms")
-    state = kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
+    found = kms.describe_key(KeyId=key)["KeyMetadata"]
+    state = found["KeyState"]
     problems = [] if state == "Enabled" else [f"the key is {state}: nothing can be sent or read"]
-    policy = Policy(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    # GetKeyPolicy does not accept an alias, which a queue's key may be.
+    policy = Policy(kms.get_key_policy(KeyId=found["Arn"], PolicyName="default")["Policy"])
     account = {"aws:sourceaccount": facts.account}
     needed = {_BUS: account} if facts.rule else {}
     if facts.stack.outputs.get("AlarmTopicArn"):
