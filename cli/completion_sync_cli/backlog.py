@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .stack import Queue
 
 # The defaults of --max-depth and --max-age.
-MAX_DEPTH, MAX_AGE_SECONDS = 10_000, 3600.0
+MAX_DEPTH, MAX_AGE_SECONDS = 10_000, 3600
 # How often the queue is checked, while sending and while paused.
 _LOOK_SECONDS = 10.0
 # CloudWatch has one value per minute.

@@ -52,9 +52,9 @@ def _kept(flag: str, name: str, **more: Any) -> Callable[[F], F]:
 
 def yes(function: F) -> F:
     """Add --yes."""
-    return click.option(
-        "--yes", "confirmed", is_flag=True, help="Make the changes. Without it, the command is a dry run."
-    )(function)
+    return click.option("--yes", "confirmed", is_flag=True, help="Make changes instead of only describing them.")(
+        function
+    )
 
 
 def rate(default: float, what: str) -> Callable[[F], F]:

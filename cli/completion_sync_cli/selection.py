@@ -99,7 +99,7 @@ def selectors(function: F) -> F:
             "--reason",
             multiple=True,
             metavar="NAME",
-            help=f"Only those with this reason; {NO_REASON} for those without one, after too many receives.",
+            help=f"Only those with this reason; {NO_REASON}: those that SQS moved after too many receives.",
         ),
     ):
         function = option(function)

@@ -192,8 +192,10 @@ def aws_key(deployed: Deployed) -> None:
         attribute(queue, KmsMasterKeyId="alias/aws/sqs")(deployed)
 
 
-OPEN = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
-DENIED = json.dumps({"Statement": [{"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
+EVERYONE = {"Principal": "*", "Action": "sqs:*", "Resource": "*"}
+TLS_ONLY = {"Effect": "Deny", **EVERYONE, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+OPEN = json.dumps({"Statement": [{"Effect": "Allow", **EVERYONE}, TLS_ONLY]})
+DENIED = json.dumps({"Statement": [{"Effect": "Deny", **EVERYONE}]})
 
 BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]] = {
     "event source disabled": (lambda deployed: enable(deployed, Enabled=False), "event-source", "failed", {}),
