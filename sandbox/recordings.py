@@ -1,4 +1,4 @@
-"""`python -m sandbox.recordings`: what completion-sync prints, as pictures of the terminal for docs/command.md.
+"""`python -m sandbox.recordings`: pictures of completion-sync in a terminal, for docs/command.md.
 
 Each picture is the output of a real run: on the template, deployed to the emulator, with the built function in Lambda's
 runtime and the stand-in Thrive API behind it.
@@ -38,7 +38,7 @@ WIDTH = 110
 NAME = "learning"
 _DRAIN_SECONDS = 60.0
 
-# What is run for each picture. The mail that comes before: seven completions, three of which cannot be recorded.
+# The commands of each picture. Seven messages were sent before, of which three cannot be recorded.
 PICTURES: dict[str, list[str]] = {
     "help": ["--help"],
     "check": ["check"],
@@ -91,7 +91,7 @@ def _send(rig: Rig) -> None:
 
 
 def _drain(rig: Rig) -> None:
-    """Let the function record what is in the queue; its log goes where the command looks for it."""
+    """Wait until the queue is empty, and copy the function's log to the log group that the command searches."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     while rig.backlog() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -120,7 +120,7 @@ def _take(name: str, lines: list[str], env: Mapping[str, str], folder: Path) -> 
         console.print(Text.from_ansi(done.stdout.rstrip()))
         console.print()
     picture = console.export_svg(title="completion-sync", unique_id=name)
-    # The reader's own fixed-width font will do: a picture must not load anything.
+    # A picture must not load anything: the reader's own monospace font is enough.
     (TARGET / f"{name}.svg").write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
 
 

@@ -24,7 +24,7 @@ _CONFIG: dict[str, Any] = {
     "read_timeout": 30,
     "retries": {"mode": "standard", "total_max_attempts": 4},
 }
-# The function may take its whole timeout of a minute. A second invocation would check everything a second time.
+# The function may use its whole timeout of a minute. A retry would run all checks a second time.
 _INVOKE_CONFIG = _CONFIG | {"read_timeout": 90, "retries": {"total_max_attempts": 1}}
 
 
@@ -32,14 +32,9 @@ class Aws:
     """AWS clients, each created on first use. :mod:`completion_sync_cli.aws_errors` explains what they raise."""
 
     def __init__(self, region: str | None, profile: str | None) -> None:
-        """:param region, profile: None: as boto3's own variables and files say."""
+        """:param region, profile: None for boto3's default."""
         self._session = boto3.Session(region_name=region, profile_name=profile)
         self._clients: dict[str, Any] = {}
-
-    @property
-    def session(self) -> boto3.Session:
-        """The session, so that a test can watch its calls."""
-        return self._session
 
     @property
     def region(self) -> str:
@@ -49,7 +44,7 @@ class Aws:
     def client(self, service: str) -> Any:
         """Return the client of a service."""
         if service not in self._clients:
-            self._clients[service] = self._session.client(service, config=Config(**_CONFIG))  # type: ignore[call-overload] # a name that is not a literal
+            self._clients[service] = self._session.client(service, config=Config(**_CONFIG))  # type: ignore[call-overload] # the stubs accept only literal names
         return self._clients[service]
 
     @property

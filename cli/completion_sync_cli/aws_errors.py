@@ -1,4 +1,4 @@
-"""boto3's errors in words that tell an operator what to do."""
+"""Explains boto3's errors, and what the operator can do about them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from .errors import CommandError
 
 POLICY = "docs/operator-policy.json lists what the command needs"
 
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"})
+_DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403",
+     "KMS.AccessDeniedException", "KmsAccessDenied"}
+)  # fmt: skip
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _BAD_KEYS = frozenset(
     {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException",
      "InvalidAccessKeyId", "AuthFailure", "IncompleteSignature", "MissingAuthenticationToken"}
 )  # fmt: skip
 _THROTTLED = frozenset({"RequestLimitExceeded", "TooManyRequestsException", "SlowDown", "LimitExceededException"})
-_LOGIN = "Sign in again: aws sso login (with --profile, if you use one), or renew the temporary credentials."
-_NO_CREDENTIALS = "Sign in (aws sso login), choose a profile (--profile) or set AWS_ACCESS_KEY_ID and the like."
+_LOGIN = "Sign in again with aws sso login (and --profile, if you use one), or renew the temporary credentials."
+_NO_CREDENTIALS = (
+    "Sign in (aws sso login), choose a profile (--profile), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+)
 
 
 def code_of(error: Exception) -> str:
-    """Return the error code of AWS's answer, without SQS's prefix; empty if it is no such error."""
+    """Return AWS's error code, without the prefix of SQS; empty if AWS sent no answer."""
     if not isinstance(error, ClientError):
         return ""
     return str(error.response.get("Error", {}).get("Code", "")).removeprefix("AWS.SimpleQueueService.")
@@ -33,12 +38,12 @@ def is_denied(error: Exception) -> bool:
 
 
 def is_fatal(error: Exception) -> bool:
-    """Return whether every call must fail: the session has expired, or AWS does not know the credentials."""
+    """Return whether all other calls would fail too: the session has expired, or the credentials are unknown."""
     return code_of(error) in _EXPIRED | _BAD_KEYS
 
 
 def is_temporary(error: BotoCoreError | ClientError) -> bool:
-    """Return whether the same call may succeed a little later."""
+    """Return whether a retry may succeed."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or "Throttl" in code_of(error) or code_of(error) in _THROTTLED
@@ -46,16 +51,20 @@ def is_temporary(error: BotoCoreError | ClientError) -> bool:
 
 
 def explain(error: BotoCoreError | ClientError, region: str = "") -> CommandError:
-    """Return the error to show for one of boto3's."""
+    """Return the error to show for an error of boto3."""
     if isinstance(error, ClientError):
         return _explain_answer(error)
-    network = f"Is the Region right ({region or 'none is named'})? Is there a network, or a proxy in between?"
+    network = f"Is the Region right ({region or 'none is set'})? Is there a network connection, or a proxy?"
     for kinds, message, remedy in (
         ((boto.ProfileNotFound,), str(error), "List your profiles: aws configure list-profiles"),
-        ((boto.NoRegionError,), "No AWS Region is set.", "Name the stack's Region: --region eu-west-2, or AWS_REGION."),
+        (
+            (boto.NoRegionError,),
+            "No AWS Region is set.",
+            "Set the stack's Region, with --region eu-west-2 or AWS_DEFAULT_REGION.",
+        ),
         (_SESSION_ERRORS, _EXPIRED_SESSION, _LOGIN),
         (_CREDENTIALS_ERRORS, "There are no usable AWS credentials.", _NO_CREDENTIALS),
-        ((boto.HTTPClientError, boto.ConnectionError), f"AWS does not answer: {type(error).__name__}.", network),
+        ((boto.HTTPClientError, boto.ConnectionError), f"AWS did not answer: {type(error).__name__}.", network),
     ):
         if isinstance(error, kinds):
             return CommandError(message, remedy)

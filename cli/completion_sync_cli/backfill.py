@@ -1,4 +1,4 @@
-"""`backfill`: sends a history of completions, after all rows were checked."""
+"""`backfill`: sends a history of completions, after checking all rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import checkpoint as checkpoints
-from .backlog import Backlog
+from .backlog import MAX_AGE_SECONDS, MAX_DEPTH, Backlog
 from .errors import OK, WRONG
 from .formats import count, duration, number
 from .history import examined_history, history_options
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .rows import Row
     from .sending import Receipt
 
-# About four minutes of trying; after that the operator is to look.
+# About four minutes of retries. After that, the operator has to look.
 ATTEMPTS = 9
 
 
@@ -36,18 +36,18 @@ ATTEMPTS = 9
 @click.option(
     "--max-depth",
     type=click.IntRange(min=1),
-    default=10_000,
+    default=MAX_DEPTH,
     show_default=True,
     metavar="NUMBER",
-    help="Wait while the queue holds more messages.",
+    help="Wait while the queue holds more messages than this.",
 )
 @click.option(
     "--max-age",
     type=click.FloatRange(min=0),
-    default=3600,
+    default=MAX_AGE_SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="Wait while its oldest message is older; 0: never.",
+    help="Wait while its oldest message is older than this; 0 ignores the age.",
 )
 @yes
 @common
@@ -57,13 +57,13 @@ def command(
 ) -> int:
     """Send the completions in FILE: CSV or JSON lines, gzip or not; a path, an s3:// URI or - for standard input.
 
-    First all rows are checked with the stack's mapping and content table. Those that would not be recorded, and
-    duplicates, are written to a file of rejects with line and reason. Then the valid ones are sent as they are. A run
-    that was interrupted goes on where it stopped.
+    First all rows are checked with the stack's mapping and content table. Duplicates and rows that would not be
+    recorded are written to a file of rejects, with line and reason. Then the valid rows are sent unchanged. An
+    interrupted run continues where it stopped.
 
     \b
     Examples:
-      completion-sync backfill history.csv                  # checks, and says what it would do
+      completion-sync backfill history.csv                  # only checks the rows
       completion-sync backfill history.csv --yes --rate 50
       completion-sync backfill s3://bucket/history.jsonl.gz --checkpoint s3://bucket/history.checkpoint --yes
     """
@@ -82,7 +82,7 @@ def command(
 
 
 class Backfill:
-    """One run over a history that has been examined."""
+    """One run over a history that has been checked."""
 
     def __init__(
         self, operator: Operator, examination: Examination, judge: Judge, rejects: Rejects, notes: Checkpoint
@@ -98,23 +98,23 @@ class Backfill:
         self._left = examination.valid_after(self._progress.row)
         self._sending_since = self._began
         self._sent = self._refused = 0
-        # What is on its way to SQS.
+        # The rows that are being sent, by key.
         self._rows: dict[str, Row] = {}
 
     def say_plan(self, rate: float, *, confirmed: bool) -> None:
-        """Say what is going to be sent, and how long that takes."""
+        """Say how many rows will be sent, and how long that takes."""
         output, skipped = self._operator.output, self._examination.valid - self._left
         if skipped:
-            output.say(f"{count(skipped, 'row')} sent by earlier runs ({self._notes.name}).")
+            output.say(f"{count(skipped, 'row')} were sent by earlier runs ({self._notes.name}).")
         if not self._left:
-            output.say("Nothing is left to send.")
+            output.say("There is nothing left to send.")
             return
         verb = "to send" if confirmed else "would be sent"
         text = f"{count(self._left, 'row')} {verb} at {rate:g} a second: {duration(self._left / rate)}"
         output.say(f"{text}, or longer if the queue drains more slowly.")
 
     def run(self, sender: Sender, backlog: Backlog) -> None:
-        """Send what is left, until SQS has not taken messages for minutes."""
+        """Send the remaining rows. Stop if SQS has not accepted messages for minutes."""
         self._sending_since = self._operator.clock.now().monotonic
         with self._operator.output.progress("sending", self._left) as bar:
 
@@ -146,14 +146,14 @@ class Backfill:
         rejected = examination.rejected + self._refused
         is_done = self._progress.row == examination.rows
         if not confirmed:
-            output.say("Nothing was sent; --yes does it.")
+            output.say("Nothing was sent; use --yes to do it.")
         else:
             seconds = self._operator.clock.now().monotonic - self._began
             output.say(f"{count(self._sent, 'row')} sent in {duration(seconds)}.", "green" if is_done else "yellow")
         if confirmed and not is_done:
-            output.warn("Not finished. The same command goes on where this one stopped.")
+            output.warn("Not finished. Run the same command again to continue.")
         elif confirmed:
-            output.say("When the queue is empty: completion-sync reconcile shows what has not been recorded.")
+            output.say("When the queue is empty, run completion-sync reconcile to see what has not been recorded.")
         output.result(
             {
                 "rows": examination.rows,
@@ -167,11 +167,11 @@ class Backfill:
         return WRONG if rejected or (confirmed and not is_done) else OK
 
     def _outgoing(self) -> Iterator[Outgoing]:
-        shape = shape_of(self._queue.arn, self._examination.digest, self._judge)
+        build = message_builder(self._queue.arn, self._examination.digest, self._judge)
         for row_number, row in self._examination.valid_rows():
             if row_number > self._progress.row:
                 self._rows[str(row_number)] = row
-                yield shape(str(row_number), row)
+                yield build(str(row_number), row)
 
     def _settle(self, receipts: Sequence[Receipt]) -> None:
         for receipt in receipts:
@@ -187,11 +187,11 @@ class Backfill:
             self._progress = replace(self._progress, row=int(receipt.key), sent=sent)
 
 
-def shape_of(queue_arn: str, digest: str, judge: Judge) -> Callable[[str, Row], Outgoing]:
-    """Return what makes a message of a row.
+def message_builder(queue_arn: str, digest: str, judge: Judge) -> Callable[[str, Row], Outgoing]:
+    """Return a function that builds the message for a row.
 
-    On a standard queue all rows share a group, so that SQS's fair queues let live messages overtake them. On a FIFO
-    queue each person has one, so that their completions stay in order.
+    On a standard queue all rows share one message group, so that SQS's fair queues let live messages overtake them. On
+    a FIFO queue each person is a group, so that their completions stay in order.
     """
     if not queue_arn.endswith(".fifo"):
         return lambda key, row: Outgoing(key, row.body, f"backfill-{digest[:16]}")

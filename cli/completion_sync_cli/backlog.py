@@ -1,4 +1,4 @@
-"""Keeps a queue from being filled faster than it drains: sending waits while it is too deep or too old."""
+"""Keeps a queue from filling faster than it drains: sending pauses while the queue is too deep or too old."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from .context import Operator
     from .stack import Queue
 
-# How often the queue is looked at while messages are sent, and while sending waits.
+# The defaults of --max-depth and --max-age.
+MAX_DEPTH, MAX_AGE_SECONDS = 10_000, 3600
+# How often the queue is checked, while sending and while paused.
 _LOOK_SECONDS = 10.0
-# CloudWatch has a value each minute.
+# CloudWatch has one value per minute.
 _AGE_SECONDS = 60.0
 _METRIC = {
     "Namespace": "AWS/SQS",
@@ -32,7 +34,7 @@ class Backlog:
     """The state of the source queue."""
 
     def __init__(self, operator: Operator, queue: Queue, max_depth: int, max_age: float) -> None:
-        """:param max_age: seconds; 0: the age does not matter."""
+        """:param max_age: in seconds; 0 ignores the age."""
         self._operator = operator
         self._queue = queue
         self._max_depth = max_depth
@@ -43,9 +45,9 @@ class Backlog:
         self._age = 0.0
 
     def wait(self, messages: int, show: Callable[[str], None]) -> None:
-        """Wait until so many more messages may be sent.
+        """Wait until this many more messages may be sent.
 
-        :param show: called with a note about what is waited for, and with an empty one when that is over.
+        :param show: called with the reason for waiting, and with an empty string when the wait is over.
         """
         clock, stop = self._operator.clock, self._operator.stop
         began = clock.now().monotonic
@@ -59,7 +61,7 @@ class Backlog:
             self._looked = None
         if is_paused:
             show("")
-            self._operator.output.say(f"Going on after {duration(clock.now().monotonic - began)}.")
+            self._operator.output.say(f"Resumed after {duration(clock.now().monotonic - began)}.")
         self._room -= messages
 
     def _reason(self, messages: int) -> str | None:
@@ -77,7 +79,7 @@ class Backlog:
         return None
 
     def _oldest(self) -> float:
-        """Return the age of the oldest message in seconds by CloudWatch's newest value, 0.0 if there is none."""
+        """Return CloudWatch's newest value for the age of the oldest message, in seconds; 0.0 if there is none."""
         now = self._operator.now
         query: dict[str, Any] = {**_METRIC, "StartTime": now - timedelta(minutes=10), "EndTime": now}
         try:
@@ -85,7 +87,7 @@ class Backlog:
                 Dimensions=[{"Name": "QueueName", "Value": self._queue.name}], **query
             )["Datapoints"]
         except (BotoCoreError, ClientError) as error:
-            self._operator.output.warn(f"The age of the oldest message is not known: {type(error).__name__}.")
+            self._operator.output.warn(f"The age of the oldest message is unknown: {type(error).__name__}.")
             self._max_age = 0
             return 0.0
         return max(found, key=lambda point: point["Timestamp"])["Maximum"] if found else 0.0

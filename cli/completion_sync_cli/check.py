@@ -25,22 +25,22 @@ _OLD = "Deploy the version of the template that this command belongs to."
 
 
 @click.command("check")
-@click.option("--webhooks", is_flag=True, help="Also ask Thrive for a token for webhooks.")
+@click.option("--webhooks", is_flag=True, help="Also request a token for webhooks from Thrive.")
 @click.option("--write", is_flag=True, help="Also send Thrive an empty completion, which it must refuse (needs --yes).")
 @yes
 @common
 @pass_operator
 def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bool) -> int:
-    """Look for everything that can be wrong with a deployment, and say what to do about it.
+    """Find what is wrong with a deployed stack, and what to do about it.
 
-    The last part is the function's own: it tests its role, the secret, Thrive's tokens and scopes. Nothing is recorded.
+    In the last part the function checks itself: its role, the secret, Thrive's tokens and scopes. Nothing is recorded.
 
     \b
     Examples:
       completion-sync check --stack my-stack
       completion-sync check --write --yes
     """
-    facts = Facts(operator.aws, operator.found, operator.clock, operator.now)
+    facts = Facts(operator.aws, operator.found)
     found = []
     asked = {"webhooks": webhooks, "write": write and confirmed}
     event = {"completionSync": "check", **{name: True for name, is_asked in asked.items() if is_asked}}
@@ -48,7 +48,7 @@ def command(operator: Operator, /, *, webhooks: bool, write: bool, confirmed: bo
         found.append(check)
         operator.output.status(check.status, check.name, check.detail, check.remedy)
     if write and not confirmed:
-        operator.output.say("The empty completion was not sent: add --yes to send it.")
+        operator.output.say("The empty completion was not sent; use --yes to send it.")
     counts = {status: sum(check.status == status for check in found) for status in ("failed", "warning")}
     if counts["failed"] or counts["warning"]:
         style = "bold red" if counts["failed"] else "yellow"
@@ -68,14 +68,14 @@ def _outside(facts: Facts) -> Iterator[Check]:
 
 
 def _run(name: str, checks: Iterator[Check]) -> Iterator[Check]:
-    """Yield the results of one check. What the operator may not look at is skipped; what is not there has failed."""
+    """Yield the results of one check. A denied call is "skipped", a missing resource "failed"."""
     try:
         yield from checks
     except ClientError as error:
         if is_fatal(error):
             raise
         if is_denied(error):
-            yield Check(name, "skipped", f"AWS denied you {error.operation_name}", POLICY)
+            yield Check(name, "skipped", f"AWS denied {error.operation_name}", POLICY)
         else:
             detail = f"{error.operation_name}: AWS answered {code_of(error)}"
             yield Check(name, "failed", detail, "Was something deleted by hand? Deploy the template again.")
@@ -90,11 +90,15 @@ def _inside(facts: Facts, event: dict[str, Any]) -> Iterator[Check]:
         )
         payload: Any = json.loads(answer["Payload"].read())
     except (HTTPClientError, ValueError) as error:
-        yield Check(name, "failed", f"the function gave no answer: {type(error).__name__}", "Read its log group.")
+        yield Check(name, "failed", f"the function did not answer: {type(error).__name__}", "Look at its log group.")
         return
     if answer.get("FunctionError") or not isinstance(payload, dict) or "checks" not in payload:
-        kind = payload.get("errorType", "no checks in its answer") if isinstance(payload, dict) else "no JSON object"
-        remedy = _OLD if "UnsupportedEvent" in str(kind) else "Read the newest error in its log group."
+        kind = (
+            payload.get("errorType", "no checks in its answer")
+            if isinstance(payload, dict)
+            else "its answer is not a JSON object"
+        )
+        remedy = _OLD if "UnsupportedEvent" in str(kind) else "Look at the newest error in its log group."
         yield Check(name, "failed", f"the function failed: {str(kind)[:100]}", remedy)
         return
     checks: list[dict[str, Any]] = payload["checks"]

@@ -1,4 +1,4 @@
-"""How far a backfill has come: beside the file, or in S3. What is not noted down is sent again, which is harmless."""
+"""The progress of a backfill, kept in a file or in S3. Rows that were not noted are sent again, which is harmless."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOCAL_SECONDS, _S3_SECONDS = 1.0, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All rows up to ``row`` of the file with this SHA-256 have been dealt with, for this queue."""
+    """All rows up to ``row`` of the file with this SHA-256 have been handled, for this queue."""
 
     file: str
     queue: str
@@ -48,7 +48,7 @@ class Store(Protocol):
 
 
 class Checkpoint:
-    """Reads the progress of earlier runs, and notes this one's down now and then."""
+    """Reads the progress of earlier runs, and saves the progress of this one from time to time."""
 
     def __init__(self, name: str, store: Store, clock: Clock, every: float) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class Checkpoint:
     def load(self, file: str, queue: str) -> Progress:
         """Return the progress with this file and queue.
 
-        :raises CommandError: it is about another file or queue, or is no checkpoint.
+        :raises CommandError: it is a checkpoint of another file or queue, or not a checkpoint.
         """
         data = self._store.read()
         if data is None:
@@ -69,14 +69,14 @@ class Checkpoint:
             fields: Any = json.loads(data)
             version, progress = fields.pop("version"), Progress(**fields)
         except (ValueError, TypeError, AttributeError, KeyError):
-            raise CommandError(f"{self.name} is no checkpoint.", "Choose another with --checkpoint.") from None
+            raise CommandError(f"{self.name} is not a checkpoint.", "Choose another with --checkpoint.") from None
         if version != _VERSION or (progress.file, progress.queue) != (file, queue):
             what = "file" if progress.file != file else "stack"
-            raise CommandError(f"The checkpoint {self.name} is about another {what}.", "Choose another: --checkpoint.")
+            raise CommandError(f"{self.name} is the checkpoint of another {what}.", "Choose another with --checkpoint.")
         return progress
 
     def save(self, progress: Progress, *, now: bool = False) -> None:
-        """Note progress down: at once, or if the last time was long enough ago."""
+        """Save progress: at once, or only if the last time was long enough ago."""
         moment = self._clock.now().monotonic
         if now or moment - self._written >= self._every:
             self._store.write(json.dumps({"version": _VERSION, **asdict(progress)}).encode())
@@ -109,7 +109,7 @@ class _File:
             return None
 
     def write(self, data: bytes) -> None:
-        """Replace the file as a whole, so that a kill leaves the old one or the new one."""
+        """Replace the whole file, so that a kill leaves either the old one or the new one."""
         part = self._path.with_name(f"{self._path.name}.part")
         with part.open("wb") as out:
             out.write(data)
@@ -119,7 +119,7 @@ class _File:
 
 
 class _Object:
-    """An object in S3. Each write names the version that it replaces, so that two processes notice each other."""
+    """An object in S3, written only if it is still the version that was read, so that processes notice each other."""
 
     def __init__(self, uri: str, s3: S3Client) -> None:
         self._bucket, _, self._key = uri.removeprefix("s3://").partition("/")
@@ -150,7 +150,7 @@ class _Object:
 
 @contextlib.contextmanager
 def _locked(path: Path, name: str) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends."""
+    """Hold a lock, which also ends when the process is killed."""
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
     except ImportError:

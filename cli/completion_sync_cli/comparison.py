@@ -1,9 +1,10 @@
-"""A history beside what Thrive holds, in a database on disk: the rows as they are, and what was found for each."""
+"""The rows of a history and what Thrive holds of each, in a database on disk."""
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
+
+from .files import scratch_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -13,16 +14,13 @@ if TYPE_CHECKING:
     from .tenant import Record
 
 MISSING, AMBIGUOUS, PRESENT = 0, 1, 2
-_BATCH = 10_000
 
 
 class Comparison:
     """The rows of a history, each with its state: missing until something is found."""
 
     def __init__(self, folder: Path) -> None:
-        self._database = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)
-        for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", "cache_size=-16384"):
-            self._database.execute(f"PRAGMA {setting}")
+        self._database = scratch_database(folder / "rows.sqlite")
         self._database.execute(
             "CREATE TABLE rows (number INTEGER PRIMARY KEY, line INTEGER, user TEXT, ref TEXT, content TEXT,"
             " second TEXT, state INTEGER DEFAULT 0)"
@@ -33,7 +31,7 @@ class Comparison:
         self._database.close()
 
     def add(self, rows: Iterable[tuple[int, int, Entry]]) -> None:
-        """Add rows: number, line and what each records."""
+        """Add rows, each with its number, its line and what it records."""
         self._database.execute("BEGIN")
         self._database.executemany(
             "INSERT INTO rows (number, line, user, ref, content, second) VALUES (?, ?, ?, ?, ?, ?)",
@@ -47,14 +45,16 @@ class Comparison:
 
     def references(self) -> Iterator[str]:
         """Yield each reference once."""
-        yield from self._column("SELECT DISTINCT ref FROM rows WHERE ref IS NOT NULL")
+        # All at once, because rows change in between.
+        found = self._database.execute("SELECT DISTINCT ref FROM rows WHERE ref IS NOT NULL").fetchall()
+        yield from (ref for [ref] in found)
 
     def resolve(self, ref: str, user_id: str) -> None:
         """Set the user id of a reference."""
         self._database.execute("UPDATE rows SET user = ? WHERE ref = ?", (user_id, ref))
 
     def index(self) -> None:
-        """Prepare for looking rows up by user, once all references are resolved."""
+        """Create the index by user, once all references are resolved."""
         self._database.execute("CREATE INDEX by_user ON rows (user, content, second)")
 
     def users(self) -> int:
@@ -70,7 +70,7 @@ class Comparison:
     def users_with_missing(self) -> Iterator[str]:
         """Yield the user ids that still have missing rows."""
         last = ""
-        # Page by page, as states change meanwhile.
+        # Page by page, because states change in between.
         query = (
             "SELECT DISTINCT user FROM rows WHERE user > ? AND state = ? AND user IS NOT NULL ORDER BY user LIMIT 1000"
         )
@@ -79,7 +79,7 @@ class Comparison:
             last = found[-1]
 
     def found(self, records: Iterable[Record]) -> None:
-        """Take note of what Thrive holds."""
+        """Update the state of the rows that match these records."""
         self._database.execute("BEGIN")
         for record in records:
             key = (record.user_id, record.content_id)
@@ -102,7 +102,3 @@ class Comparison:
         marks = ", ".join("?" * len(states))
         query = f"SELECT number, line, state FROM rows WHERE state IN ({marks}) ORDER BY number"  # noqa: S608 - marks only
         yield from self._database.execute(query, states)
-
-    def _column(self, query: str) -> Iterator[str]:
-        for [value] in self._database.execute(query).fetchall():
-            yield value

@@ -1,4 +1,4 @@
-"""`config`: the mapping and the content table, from a directory to S3 and back."""
+"""`config`: check, upload or download the mapping and the content table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .context import Operator
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
-# What Thrive itself sends for a completion: recording it would bring the next one.
+# Thrive's own webhook for a completion. Recording it would trigger the next one.
 _WEBHOOK = {
     "eventType": "content.completed",
     "tenantId": "eu-west-2_AbcdEfghI",
@@ -40,7 +40,7 @@ _WARNING = "warning: "
 @click.group("config")
 @common
 def command() -> None:
-    """Check, upload or fetch the mapping (mapping.json) and the content table (content.csv).
+    """Check, upload or download the mapping (mapping.json) and the content table (content.csv).
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def command() -> None:
 
 @dataclass
 class Verdict:
-    """What is wrong with the files of a directory. A problem that begins with "warning" forbids nothing."""
+    """What is wrong with the files of a directory. A problem that begins with "warning" does not make them invalid."""
 
     files: dict[str, bytes]
     problems: list[str]
@@ -94,7 +94,7 @@ def push(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
 
     \b
     Examples:
-      completion-sync config push config/          # says what it would change
+      completion-sync config push config/          # dry run
       completion-sync config push config/ --yes
     """
     verdict = examine(directory)
@@ -109,9 +109,9 @@ def push(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
                 store.write(name, data, present.get(name))
             operator.output.say(f"{changes[name]:>9}  {store.uri}{name}")
         for name in sorted(present.keys() - verdict.files.keys()):
-            operator.output.warn(f"{store.uri}{name} stays, as {directory} has no such file.")
+            operator.output.warn(f"{store.uri}{name} is kept: {directory} has no such file.")
         if not confirmed and set(changes.values()) - {"unchanged"}:
-            operator.output.say("Nothing was changed; --yes does it.")
+            operator.output.say("Nothing was changed; use --yes to do it.")
     operator.output.result(verdict.document())
     return OK if verdict.is_valid else WRONG
 
@@ -122,7 +122,7 @@ def push(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
 @common
 @pass_operator
 def pull(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
-    """Fetch the stack's files into DIRECTORY. A file of yours that differs is replaced only with --yes.
+    """Download the stack's files to DIRECTORY. A local file that differs is replaced only with --yes.
 
     \b
     Example:
@@ -131,7 +131,11 @@ def pull(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
     store = _store(operator)
     fetched = {name: store.read(name) for name in sorted(store.list())}
     if not fetched:
-        raise CommandError(f"There is nothing in {store.uri}.", "completion-sync config push DIR --yes", status=WRONG)
+        raise CommandError(
+            f"{store.uri} has neither {mapping.FILE} nor {catalogue.FILE}.",
+            "completion-sync config push DIR --yes",
+            status=WRONG,
+        )
     directory.mkdir(parents=True, exist_ok=True)
     changes: dict[str, str] = {}
     for name, data in fetched.items():
@@ -146,7 +150,7 @@ def pull(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
         operator.output.say(f"{changes[name]:>9}  {path}")
     kept = "differs" in changes.values()
     if kept:
-        operator.output.warn("What differs was not replaced; --yes does it.")
+        operator.output.warn("Files that differ were not replaced; use --yes to do it.")
     operator.output.result(examine(directory).document())
     return WRONG if kept else OK
 
@@ -154,7 +158,7 @@ def pull(operator: Operator, /, directory: Path, *, confirmed: bool) -> int:
 def examine(directory: Path) -> Verdict:
     """Read and check the files of a directory.
 
-    :raises CommandError: it has none of them.
+    :raises CommandError: it has neither file.
     """
     files = {
         name: (directory / name).read_bytes() for name in (catalogue.FILE, mapping.FILE) if (directory / name).is_file()
@@ -180,14 +184,14 @@ def examine(directory: Path) -> Verdict:
 
 
 def _loops(mapping: Mapping) -> list[str]:
-    """Warn of a mapping that takes Thrive's own webhooks."""
+    """Return a warning if the mapping accepts Thrive's own webhooks."""
     try:
         is_taken = isinstance(mapping.read(_WEBHOOK, is_envelope=False), (Completion, Unresolved))
     except InvalidMessageError:
         is_taken = False
     if not is_taken:
         return []
-    return [f"{_WARNING}mapping.json takes Thrive's own completion webhooks: recording what Thrive reported would loop"]
+    return [f"{_WARNING}mapping.json accepts Thrive's own completion webhooks: recording them would cause a loop"]
 
 
 def _store(operator: Operator) -> Store:

@@ -1,4 +1,4 @@
-"""The stack's configuration in S3: read as the function reads it, and as files to look at and replace."""
+"""The stack's configuration in S3: parsed as by the function, and as plain files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from .aws import Aws
 
-# One reading serves the whole run: every row is judged by the same version.
+# It is read once, so that all rows of a run are checked with the same version.
 _MAX_AGE_SECONDS = 1e9
 
 
 class StackConfig:
-    """Mapping and content table of a stack; neither, if it has no CONFIG_URI."""
+    """The mapping and the content table of a stack, if it has a CONFIG_URI."""
 
     def __init__(self, aws: Aws, settings: Settings, clock: Clock) -> None:
         self._began = clock.now()
@@ -55,11 +55,13 @@ class StackConfig:
     def content_id(self, code: str) -> str:
         """Return the content id of a code.
 
-        :raises UnknownContentError: the table does not have it.
+        :raises UnknownContentError: the table does not have the code.
         :raises CommandError: there is no usable table.
         """
         if self._config is None:
-            raise CommandError("A row has a contentCode, but the stack has no configuration.", "Deploy with ConfigUri.")
+            raise CommandError(
+                "A row has a contentCode, but the stack has no content table.", "Deploy it with ConfigUri."
+            )
         try:
             return self._config.content_id(code, self._began)
         except DeferralError as error:
@@ -84,7 +86,7 @@ class Store:
         self._bucket, _, self._prefix = self.uri.removeprefix("s3://").partition("/")
 
     def list(self) -> dict[str, str]:
-        """Return the ETags of the files that are there, by name."""
+        """Return the ETags of the files that exist, by name."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix, Delimiter="/"
         )
@@ -98,9 +100,9 @@ class Store:
         return self._s3.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
 
     def write(self, name: str, data: bytes, replaces: str | None) -> None:
-        """Write a file in place of the version with the ETag ``replaces``; None: where there was none.
+        """Write a file, replacing the version with the ETag ``replaces``, or None for a new file.
 
-        :raises CommandError: someone else has changed it meanwhile.
+        :raises CommandError: someone else has changed it since.
         """
         kind = "application/json" if name == MAPPING_FILE else "text/csv; charset=utf-8"
         condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
@@ -110,5 +112,5 @@ class Store:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in {409, 412}:
                 raise
             raise CommandError(
-                f"Someone else has just changed {name}.", "Look at it (config pull), then push again."
+                f"Someone else has just changed {name}.", "Compare it with yours (config pull), then push again."
             ) from None

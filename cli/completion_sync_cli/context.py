@@ -1,4 +1,4 @@
-"""What a command works with: options, AWS, the stack, output, time."""
+"""What every command works with: options, AWS, the stack, output and time."""
 
 from __future__ import annotations
 
@@ -22,28 +22,24 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Options:
-    """The options that all commands have in common."""
+class Operator:
+    """One run of a command: the options that all commands share, and what is created on first use to save time."""
 
     stack: str | None = None
     region: str | None = None
     profile: str | None = None
     as_json: bool = False
 
-
-class Operator(Options):
-    """One run of the command. What it needs is created on first use, as imports and look-ups take time."""
-
     @cached_property
     def output(self) -> Output:
         """Standard output and standard error."""
-        from .output import Output  # noqa: PLC0415 - rich takes a tenth of a second, which --help need not spend
+        from .output import Output  # noqa: PLC0415 - importing rich takes a tenth of a second, which --help does not need
 
         return Output(as_json=self.as_json)
 
     @cached_property
     def stop(self) -> Stop:
-        """Whether to stop."""
+        """Whether the operator wants to stop."""
         return Stop()
 
     @cached_property
@@ -53,37 +49,37 @@ class Operator(Options):
 
     @property
     def now(self) -> datetime:
-        """The present moment, in UTC."""
+        """The current time in UTC."""
         from datetime import UTC, datetime  # noqa: PLC0415
 
         return datetime.fromtimestamp(self.clock.now().wall, UTC)
 
     def interruptible(self) -> AbstractContextManager[None]:
-        """Let Ctrl-C and SIGTERM end the block in order."""
+        """Let Ctrl-C and SIGTERM end the block cleanly."""
         return self.stop.watched(self.output.warn)
 
     @cached_property
     def aws(self) -> Aws:
         """AWS, with the operator's own credentials."""
-        from .aws import Aws  # noqa: PLC0415 - boto3 takes a fifth of a second
+        from .aws import Aws  # noqa: PLC0415 - importing boto3 takes a fifth of a second
 
         return Aws(self.region, self.profile)
 
     @property
     def region_in_use(self) -> str:
-        """The Region of the calls made so far; empty if none is known."""
+        """The Region that AWS was called in, empty if unknown."""
         return self.region or (self.aws.region if "aws" in self.__dict__ else "")
 
     @cached_property
     def found(self) -> Stack:
         """The stack.
 
-        :raises CommandError: none is named, or there is no such stack.
+        :raises CommandError: no stack was given, or it does not exist.
         """
         from .stack import find_stack  # noqa: PLC0415
 
         if not self.stack:
-            raise CommandError("No stack is named.", "Name it with --stack, or set COMPLETION_SYNC_STACK.")
+            raise CommandError("No stack was given.", "Use --stack, or set COMPLETION_SYNC_STACK.")
         return find_stack(self.aws, self.stack)
 
     @cached_property

@@ -1,19 +1,19 @@
-"""`dead-letters`: what is in the dead-letter queue, in groups or letter by letter."""
+"""`dead-letters`: show, export or delete the messages of the dead-letter queue."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from .context import Operator
 from .errors import OK, WRONG, CommandError
+from .files import open_private
 from .formats import ago, count, iso, number
 from .options import common, pass_operator, yes
 from .reading import scanning
@@ -46,9 +46,9 @@ class _By(click.ParamType[tuple[str, ...]]):
 @common
 @click.pass_context
 def command(context: click.Context, by: tuple[str, ...], *, undelivered: bool) -> int:
-    """Show what could not be recorded, in groups: how many, since when, why.
+    """Show what could not be recorded, in groups: how many, since when, and why.
 
-    Reading hides letters from others only while the command runs.
+    Letters are hidden from other readers only while the command runs.
 
     \b
     Examples:
@@ -60,7 +60,6 @@ def command(context: click.Context, by: tuple[str, ...], *, undelivered: bool) -
     if context.invoked_subcommand is not None:
         return OK
     operator = context.find_root().ensure_object(Operator)
-
     groups: defaultdict[tuple[Any, ...], list[datetime]] = defaultdict(list)
     with scanning(operator, undelivered=undelivered) as scan:
         for letter in scan.letters(Selection()):
@@ -90,7 +89,9 @@ def command(context: click.Context, by: tuple[str, ...], *, undelivered: bool) -
 
 @command.command("show")
 @selectors
-@click.option("--max", "most", type=click.IntRange(min=1), default=100, show_default=True, help="Show so many at most.")
+@click.option(
+    "--max", "most", type=click.IntRange(min=1), default=100, show_default=True, help="Show at most this many."
+)
 @common
 @pass_operator
 def show(operator: Operator, /, most: int, *, undelivered: bool, **criteria: Any) -> int:
@@ -125,18 +126,18 @@ def show(operator: Operator, /, most: int, *, undelivered: bool, **criteria: Any
 @common
 @pass_operator
 def export(operator: Operator, /, file: str, *, overwrite: bool, undelivered: bool, **criteria: Any) -> int:
-    """Write letters to FILE as JSON lines (- is standard output). They stay in the queue.
+    """Write letters to FILE as JSON lines (- is standard output). The letters stay in the queue.
 
-    Only you can read the file, as it holds personal data.
+    Only you can read the file, because it holds personal data.
 
     \b
     Example:
       completion-sync dead-letters export letters.jsonl --since 7d
     """
     if file == "-" and operator.as_json:
-        raise click.UsageError("- and --json would both write to standard output")
+        raise click.UsageError("- and --json cannot be combined: both write to standard output")
     if file != "-" and Path(file).exists() and not overwrite:
-        raise CommandError(f"{file} exists.", "Choose another name, or --overwrite.")
+        raise CommandError(f"{file} already exists.", "Choose another name, or use --overwrite.")
     exported = 0
     with scanning(operator, undelivered=undelivered) as scan, _writing(file) as out:
         for letter in scan.letters(Selection(**criteria)):
@@ -151,12 +152,12 @@ def export(operator: Operator, /, file: str, *, overwrite: bool, undelivered: bo
 
 @command.command("delete")
 @selectors
-@click.option("--all", "everything", is_flag=True, help="Delete all; needed where nothing selects some.")
+@click.option("--all", "everything", is_flag=True, help="Delete all letters; needed if no other option selects any.")
 @yes
 @common
 @pass_operator
 def delete(operator: Operator, /, *, everything: bool, confirmed: bool, undelivered: bool, **criteria: Any) -> int:
-    """Delete letters for good. Their completions are then recorded nowhere; export them first.
+    """Delete letters permanently. Their completions will not be recorded anywhere; export them first.
 
     \b
     Example:
@@ -164,7 +165,7 @@ def delete(operator: Operator, /, *, everything: bool, confirmed: bool, undelive
     """
     selection = Selection(**criteria)
     if selection.is_everything and not everything:
-        raise click.UsageError("say which ones (--reason, --message-id, …), or --all")
+        raise click.UsageError("select letters (--reason, --message-id, …), or use --all")
     matched = failed = 0
     with scanning(operator, undelivered=undelivered) as scan:
         for batch in scan.batches(selection):
@@ -175,9 +176,9 @@ def delete(operator: Operator, /, *, everything: bool, confirmed: bool, undelive
     if confirmed:
         operator.output.say(f"{count(deleted, 'letter')} deleted.", "green")
     else:
-        operator.output.say(f"{count(matched, 'letter')} would be deleted. Nothing was changed; --yes does it.")
+        operator.output.say(f"{count(matched, 'letter')} would be deleted. Nothing was changed; use --yes to do it.")
     if failed:
-        operator.output.warn(f"{count(failed, 'letter')} could not be deleted; run it again.")
+        operator.output.warn(f"{count(failed, 'letter')} could not be deleted. Run the command again.")
     scan.say_if_incomplete()
     operator.output.result(
         {
@@ -204,15 +205,14 @@ def _cell(value: str | int | None) -> str:
 
 
 @contextmanager
-def _writing(file: str) -> Iterator[IO[str]]:
-    """Open a file that appears only when it is whole, and only for its owner; or standard output."""
+def _writing(file: str) -> Iterator[TextIO]:
+    """Open a private file that appears only once it is complete, or standard output."""
     if file == "-":
         yield sys.stdout
         return
     part = Path(f"{file}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        with open(descriptor, "w", encoding="utf-8") as out:  # noqa: PTH123 - a descriptor, not a path
+        with open_private(part) as out:
             yield out
     except BaseException:
         part.unlink(missing_ok=True)

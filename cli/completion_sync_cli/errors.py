@@ -1,8 +1,8 @@
-"""What ends a command with a message instead of a result."""
+"""The error that ends a command with a message, and the exit statuses."""
 
 from __future__ import annotations
 
-# The exit statuses of every command: all is well; something is wrong or was left undone; wrong usage or no access.
+# The exit statuses of every command: success; something is wrong or was not completed; wrong usage or no access.
 OK, WRONG, UNUSABLE = 0, 1, 2
 
 

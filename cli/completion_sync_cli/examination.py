@@ -1,25 +1,25 @@
-"""All rows of a history, checked as the function would check them, before anything is sent.
+"""Checks all rows of a history as the function would, before anything is sent.
 
-Nothing of it grows in memory: verdicts are a byte a row in a file, and what has been seen is in a database on disk.
+Memory does not grow with the number of rows: verdicts are one byte per row in a file, and the rows that have been seen
+are in a database on disk.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import os
-import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from completion_sync.completion import Completion, Unresolved
 from completion_sync.errors import InvalidMessageError, UnknownContentError
 from completion_sync.events import read_body
 
 from .errors import CommandError
+from .files import open_private, scratch_database
 from .rows import Format, Row, format_of, read_rows
 from .sources import Content, Source
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .output import Bar
 
 VALID, REJECTED = b"V", b"R"
-_CACHE_KB = 16_384
 _REPORT_EVERY = 2000
 
 
@@ -45,7 +44,7 @@ class RowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a valid row records. Of ``user_id`` and ``user_ref`` one is None; ``completed_at`` is in its final form."""
+    """What a valid row records. Either ``user_id`` or ``user_ref`` is None; ``completed_at`` is in its final form."""
 
     user_id: str | None
     user_ref: str | None
@@ -54,12 +53,12 @@ class Entry:
 
     @property
     def person(self) -> str:
-        """The person: two rows of the same one have the same."""
+        """A key of the person, equal for two rows of the same person."""
         return f"id\0{self.user_id}" if self.user_id is not None else f"ref\0{self.user_ref}"
 
     @property
     def key(self) -> bytes:
-        """A hash of everything: two rows with the same one are duplicates."""
+        """A hash of all fields, equal for duplicates."""
         return digest(f"{self.person}\0{self.content_id}\0{self.completed_at}")
 
 
@@ -97,17 +96,15 @@ class Judge:
 
 
 class Seen:
-    """Which rows have been seen, by hash: a table on disk, as ten million keys need some 400 MB."""
+    """The hashes of the rows seen so far, in a table on disk: ten million need about 400 MB."""
 
     def __init__(self, folder: Path) -> None:
-        self._database = sqlite3.connect(folder / "seen.sqlite", isolation_level=None)
-        for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{_CACHE_KB}"):
-            self._database.execute(f"PRAGMA {setting}")
+        self._database = scratch_database(folder / "seen.sqlite")
         self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID")
         self._database.execute("BEGIN")
 
     def first(self, key: bytes, line: int) -> int | None:
-        """Return the line that had this key first, or None and remember this one."""
+        """Return the line that had this key first. If there is none, remember this line and return None."""
         if self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, line)).rowcount:
             return None
         [[found]] = self._database.execute("SELECT line FROM seen WHERE key = ?", (key,))
@@ -119,19 +116,17 @@ class Seen:
 
 
 class Rejects:
-    """The file of rejected rows, which appears with the first one: line, reason, detail and the row itself."""
+    """The file of rejected rows (line, reason, detail and the row), created with the first of them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self._file: IO[str] | None = None
+        self._file: TextIO | None = None
 
     def add(self, line: int, reason: str, detail: str, raw: str) -> None:
         """Add a row."""
         if self._file is None:
-            # Rows hold personal data.
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            self._file = open(descriptor, "w", encoding="utf-8", errors="replace", newline="")  # noqa: PTH123, SIM115 - a descriptor; closed below
+            self._file = open_private(self.path)
             self._writer = csv.writer(self._file)
             self._writer.writerow(("line", "reason", "detail", "row"))
         self._writer.writerow((line, reason, detail, raw.rstrip("\r\n")))
@@ -147,7 +142,7 @@ class Rejects:
 
 @dataclass
 class Examination:
-    """What came of checking all rows: how many there are, and the verdict on each."""
+    """The result of checking all rows: how many there are, and the verdict on each."""
 
     source: Source
     kind: Format
@@ -171,11 +166,13 @@ class Examination:
     def valid_rows(self) -> Iterator[tuple[int, Row]]:
         """Read the source again and yield the valid rows with their numbers (from 1).
 
-        :raises CommandError: the file has changed meanwhile.
+        :raises CommandError: the file has changed since it was checked.
         """
         self._verdicts.seek(0)
         if self.source.version() != self.version:
-            raise CommandError(f"{self.source.name} has changed while it was read.", "Run the command again.", status=1)
+            raise CommandError(
+                f"{self.source.name} changed while it was being read.", "Run the command again.", status=1
+            )
         with Content(self.source) as content:
             for number, row in enumerate(read_rows(content, self.kind), 1):
                 if self._verdicts.read(1) == VALID:
@@ -186,11 +183,11 @@ class Examination:
 def examined(
     source: Source, kind: Format | None, judge: Judge, rejects: Rejects, bar: Bar, stopped: Callable[[], bool]
 ) -> Iterator[Examination]:
-    """Check all rows; the verdicts last as long as the block."""
+    """Check all rows. The verdicts exist until the end of the block."""
     with tempfile.TemporaryFile() as verdicts:
         with Content(source) as content, tempfile.TemporaryDirectory() as folder, closing(Seen(Path(folder))) as seen:
             result = Examination(source, kind or format_of(source.name, content), version=source.version())
-            result._verdicts = verdicts  # noqa: SLF001 - it is made here
+            result._verdicts = verdicts  # noqa: SLF001 - created here
             for row in read_rows(content, result.kind):
                 if result.rows % _REPORT_EVERY == 0:
                     bar.update(content.position, f"{result.rows:,} rows")
@@ -200,7 +197,7 @@ def examined(
                 verdicts.write(_verdict(row, judge, seen, rejects, result))
             bar.update(content.position, f"{result.rows:,} rows")
             result.digest = content.digest()
-        # The database of what has been seen is gone from the disk before the hours that sending takes.
+        # The database of seen rows is deleted before sending begins, which may take hours.
         yield result
 
 

@@ -1,4 +1,4 @@
-"""Runs the examples of a mapping: each ``NAME.json`` must lead to what ``NAME.expected.json`` says."""
+"""Runs the examples of a mapping: each ``NAME.json`` must have the outcome in ``NAME.expected.json``."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from completion_sync.mapping import Mapping
 
 EXPECTED = ".expected.json"
-# Shown in no problem: they identify people.
+# Not shown in problems, because they identify people.
 _PERSONAL = frozenset({"userId", "userRef"})
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How many examples were run, and what was wrong: the name of the example's file and a sentence."""
+    """How many examples were run, and the problems: the file's name and a sentence."""
 
     count: int
     problems: list[tuple[str, str]]
 
 
 def run_examples(mapping: Mapping, folder: Path) -> Report:
-    """Run every example in a folder; a folder that does not exist has none.
+    """Run all examples in a folder, which need not exist.
 
     :raises OSError: a file cannot be read.
     """

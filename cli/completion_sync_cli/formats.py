@@ -1,9 +1,11 @@
-"""Numbers, durations and moments as people write them."""
+"""Values as text: numbers, durations and times as people write them, and JSON."""
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PERIOD = re.compile(r"(\d{1,6})([smhdw])")
@@ -33,7 +35,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """Return how long ago it was, such as "3 h ago", in its largest unit."""
+    """Return how long ago it was in the largest unit, such as "3 h ago"."""
     seconds = max(0, int((now - moment).total_seconds()))
     for name, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size or (name != "d" and seconds >= size):
@@ -42,17 +44,17 @@ def ago(moment: datetime, now: datetime) -> str:
 
 
 def iso(moment: datetime) -> str:
-    """Return a moment as ``2026-01-31T09:00:00Z``."""
+    """Return a time as ``2026-01-31T09:00:00Z``."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def from_milliseconds(value: int) -> datetime:
-    """Return the moment of a Unix time in milliseconds."""
+    """Return the time of a Unix timestamp in milliseconds."""
     return datetime.fromtimestamp(value / 1000, UTC)
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """Parse ``2h``, ``3d`` (so long ago), a date, or an ISO 8601 time; without an offset it is UTC.
+    """Parse ``2h`` or ``3d`` (this long ago), a date, or an ISO 8601 time, which is in UTC if it has no offset.
 
     :raises ValueError: it is none of these.
     """
@@ -63,3 +65,12 @@ def moment(text: str, now: datetime) -> datetime:
             raise ValueError(text) from None
     parsed = datetime.fromisoformat(text)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that a text holds, empty if it holds none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

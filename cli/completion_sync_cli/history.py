@@ -1,4 +1,4 @@
-"""A history that a command is given: its options, and all its rows checked before anything else happens."""
+"""The options that name a history, and the check of all its rows before anything else happens."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ F = TypeVar("F", bound="Callable[..., Any]")
 def history_options(function: F) -> F:
     """Add FILE, --format and --rejects."""
     for option in (
-        click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), help="If FILE's name does not tell."),
-        click.option("--rejects", metavar="PATH", help="Where rejected rows go.  [default: FILE.rejects.csv]"),
+        click.option(
+            "--format", "kind", type=click.Choice(["csv", "jsonl"]), help="Needed only if FILE's name does not show it."
+        ),
+        click.option("--rejects", metavar="PATH", help="Where to write rejected rows.  [default: FILE.rejects.csv]"),
         click.argument("file"),
     ):
         function = option(function)
@@ -38,7 +40,7 @@ def history_options(function: F) -> F:
 def examined_history(
     operator: Operator, file: str, kind: Format | None, rejects: str | None
 ) -> Iterator[tuple[Examination, Judge, Rejects]]:
-    """Check all rows of a file; say how many are valid, and what is wrong with the others."""
+    """Check all rows of a file; say how many are valid, and why the others are not."""
     output = operator.output
     judge = Judge(StackConfig(operator.aws, operator.settings, operator.clock))
     with ExitStack() as cleanup:

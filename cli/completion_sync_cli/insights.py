@@ -1,4 +1,4 @@
-"""The function's log, by CloudWatch Logs Insights."""
+"""Searches the function's log with CloudWatch Logs Insights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from .aws_errors import is_temporary
 from .errors import WRONG, CommandError
+from .formats import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from completion_sync.clock import Clock
 
-# The most that one query returns (Logs Insights quotas).
+# The most that one call of GetQueryResults returns.
 MAX_LINES = 10_000
 _START_WAITS = (1.0, 2.0, 5.0, 10.0)
 _POLL_SECONDS, _PATIENCE_SECONDS = 1.0, 900.0
@@ -34,23 +35,23 @@ class Log:
         self._logs = logs
         self._group = group
         self._clock = clock
-        # Whether a query found more lines than it returns.
+        # Whether a query reached the limit of lines that it returns.
         self.is_cut_off = False
 
     def lines(self, key: str, values: Iterable[str], since: datetime, until: datetime) -> list[dict[str, Any]]:
         """Return the log lines of messages whose ``key`` is one of these values, each with its ``time``.
 
-        :raises CommandError: the query does not succeed.
+        :raises CommandError: the query failed.
         """
         wanted = set(values)
-        # A regular expression finds the lines, with any character for each that has a meaning of its own; whether they
-        # really hold the value is seen here.
+        # In the query's regular expression, "." replaces every special character. The lines that it finds are compared
+        # with the values below.
         pattern = "|".join(sorted(_NOT_PLAIN.sub(".", json.dumps(value)[1:-1]) for value in wanted))
         query = f'fields @timestamp, @message | filter @message like /"{key}": ?"({pattern})"/ | sort @timestamp asc'
         found = []
         for result in self._run(f"{query} | limit {MAX_LINES}", since, until):
             fields = {item.get("field"): item.get("value", "") for item in result}
-            line = _object(fields.get("@message", ""))
+            line = json_object(fields.get("@message", ""))
             if line.get(key) in wanted and "outcome" in line:
                 found.append({**line, "time": _moment(fields["@timestamp"])})
         return found
@@ -67,12 +68,12 @@ class Log:
                     return answer["results"]
                 if status in _ENDED or waited > _PATIENCE_SECONDS:
                     reason = _ENDED.get(status, "it takes too long")
-                    text = f"The query of the log gave no result: {reason}."
-                    raise CommandError(text, "Ask for a shorter time: --since 24h.", status=WRONG)
+                    text = f"The log query returned no result: {reason}."
+                    raise CommandError(text, "Choose a shorter time, such as --since 24h.", status=WRONG)
                 self._clock.sleep(_POLL_SECONDS)
                 waited += _POLL_SECONDS
         except KeyboardInterrupt:
-            # A query that goes on costs as if somebody waited for it.
+            # A query that keeps running keeps costing.
             self._logs.stop_query(queryId=started)
             raise
 
@@ -92,17 +93,9 @@ class Log:
                 if wait is None or not is_temporary(error):
                     raise
                 self._clock.sleep(wait)
-        raise AssertionError  # the last round has returned or raised
+        raise AssertionError  # the last attempt has returned or raised
 
 
 def _moment(text: str | None) -> datetime:
     """Parse ``2026-01-31 09:00:00.000``, which is UTC."""
     return datetime.fromisoformat(text or "").replace(tzinfo=UTC)
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one lets the current call end, the second one stops at once."""
+"""Ctrl-C and SIGTERM: the first one stops after the current call, the second one at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stop:
             if self.requested:
                 raise KeyboardInterrupt
             self.requested = True
-            announce("Stopping after the current call. Once more stops at once.")
+            announce("Stopping after the current call. Press Ctrl-C again to stop at once.")
 
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -52,7 +52,7 @@ class StoppableClock(SystemClock):
         self._stop = stop
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but look every tenth of a second whether to stop."""
+        """Sleep, and check every tenth of a second whether to stop."""
         end = time.monotonic() + seconds
         # Not an Event: setting one in a signal handler can deadlock with the wait that it interrupts.
         while not self._stop.requested and (left := end - time.monotonic()) > 0:
@@ -60,7 +60,7 @@ class StoppableClock(SystemClock):
 
 
 class InterruptingClock:
-    """A clock whose sleep raises KeyboardInterrupt when the operator wants to stop: for work without clean-up."""
+    """A clock whose sleep raises KeyboardInterrupt when the operator wants to stop; for work that needs no clean-up."""
 
     def __init__(self, clock: Clock, stop: Stop) -> None:
         self._clock = clock

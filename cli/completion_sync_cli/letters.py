@@ -1,4 +1,4 @@
-"""Dead letters: what a message in the dead-letter queue or the undelivered queue says of itself."""
+"""Dead letters: messages in the dead-letter queue or the undelivered queue, and what they are about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from completion_sync.completion import Completion, Unresolved
 from completion_sync.errors import InvalidMessageError
 from completion_sync.events import is_eventbridge_event, read_body, read_eventbridge_event
 
-from .formats import from_milliseconds, iso
+from .formats import from_milliseconds, iso, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ FIELDS = ("userId", "userRef", "contentId", "contentCode")
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One message of such a queue. ``attributes`` are its message attributes, as text."""
+    """One message of the dead-letter queue or the undelivered queue; ``attributes`` are its message attributes."""
 
     id: str
     body: str
@@ -51,12 +51,12 @@ class Letter:
 
     @property
     def source_id(self) -> str:
-        """The message id that it had on the source queue."""
+        """The id that it had on the source queue, if known, or else its own."""
         return self.attributes.get("sourceMessageId", self.id)
 
     @property
     def reason(self) -> str | None:
-        """Why it is here; None if SQS moved it after too many receives."""
+        """Why it was dead-lettered; None if SQS moved it after too many receives."""
         return self.attributes.get("reason") or self.attributes.get("ERROR_CODE") or self._context.get("condition")
 
     @property
@@ -67,11 +67,11 @@ class Letter:
 
     @property
     def detail(self) -> str | None:
-        """The reason in more words."""
+        """More about the reason."""
         return self.attributes.get("detail") or self.attributes.get("ERROR_MESSAGE") or None
 
     def document(self) -> dict[str, Any]:
-        """Return everything of it, for an export."""
+        """Return all of it, in the form of an export."""
         return {
             "messageId": self.id,
             "sentAt": iso(self.sent),
@@ -84,19 +84,19 @@ class Letter:
         }
 
     def original(self) -> str:
-        """Return the body to send to the source queue: the same, or the event that Lambda's destination wrapped."""
+        """Return the body to send to the source queue: its own, or the event that Lambda's destination wrapped."""
         payload = self._record.get("requestPayload")
         if "requestContext" not in self._record or payload is None:
             return self.body
-        # As the function itself would have written it to the source queue.
+        # The same text that the function sends to the source queue.
         return read_eventbridge_event(payload).body if is_eventbridge_event(payload) else json.dumps(payload)
 
     @property
     def _record(self) -> dict[str, Any]:
-        """The record that Lambda's destination makes of an event that failed; empty if the body is none."""
+        """The record that Lambda's destination writes for a failed event; empty if the body is something else."""
         if '"requestPayload"' not in self.body:
             return {}
-        return _object(self.body)
+        return json_object(self.body)
 
     @property
     def _context(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Letter:
 
 
 class Reader:
-    """Reads whom and what a letter is about, as the function would, or as far as that is possible."""
+    """Reads which person and content a letter is about: as the function does, or as far as possible."""
 
     def __init__(self, mapping: Callable[[], EventMapping | None]) -> None:
         """:param mapping: called when the first letter is read."""
@@ -113,7 +113,7 @@ class Reader:
         self._read: list[EventMapping | None] = []
 
     def fields(self, letter: Letter) -> dict[str, str]:
-        """Return those of userId, userRef, contentId and contentCode that the letter holds."""
+        """Return userId, userRef, contentId and contentCode, as far as the letter holds them."""
         if not self._read:
             self._read.append(self._mapping())
         body = letter.original()
@@ -133,17 +133,9 @@ class Reader:
 
 def _native_fields(body: str) -> dict[str, str]:
     """Find the fields in a body that holds no valid completion."""
-    value = _object(body)
+    value = json_object(body)
     if isinstance(value.get("Message"), str):
-        value = _object(value["Message"])
+        value = json_object(value["Message"])
     detail = value.get("detail")
     inner = detail if isinstance(detail, dict) else value
     return {name: inner[name] for name in FIELDS if isinstance(inner.get(name), str)}
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

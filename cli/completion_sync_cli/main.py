@@ -19,16 +19,16 @@ from .options import common
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Name of each command: its module, and what it does. A module is imported only when its command is called.
+# The module and the summary of each command. A module is imported only when its command is used.
 _COMMANDS = {
-    "check": ("check", "Is this stack ready? Find what is wrong, and what to do."),
+    "check": ("check", "Find what is wrong with a deployed stack, and what to do."),
     "dead-letters": ("dead_letters", "Show, export or delete what could not be recorded."),
     "redrive": ("redrive", "Send dead letters back to the source queue."),
-    "trace": ("trace", "What became of one learner's or one message's record?"),
+    "trace": ("trace", "Show what happened to one learner's or one message's record."),
     "backfill": ("backfill", "Send a history of completions from a file."),
     "reconcile": ("reconcile", "Compare a history with what Thrive holds."),
-    "config": ("config_files", "Check, upload or fetch the mapping and the content table."),
-    "completion": ("shell_completion", "Print the shell's completion script."),
+    "config": ("config_files", "Check, upload or download the mapping and the content table."),
+    "completion": ("shell_completion", "Print a shell completion script."),
 }
 _DEBUG = "COMPLETION_SYNC_DEBUG"
 
@@ -61,28 +61,27 @@ class _Commands(click.Group):
 def cli() -> None:
     """Operate a deployed thrive-completion-sync stack, with your own AWS credentials.
 
-    What changes anything is a dry run unless --yes is given, and can be interrupted at any time: the worst that happens
-    is a repeat, which is harmless.
+    A command that would change anything is a dry run unless you add --yes. You can interrupt it at any time: the worst
+    result is a repeat, which is harmless.
 
-    Exit status: 0 all is well; 1 something is wrong or was left undone; 2 wrong usage, no such stack or file, no
-    access.
+    Exit status: 0 success; 1 something is wrong or was not completed; 2 wrong usage, no such stack or file, no access.
     """
 
 
 def main() -> NoReturn:
-    """Run the command that the arguments name, and exit with its status."""
+    """Run the command line, and exit with its status."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str], operator: Operator | None = None) -> int:
     """Run a command and return its exit status. Errors become messages on standard error.
 
-    :param operator: for tests: what the command works with.
+    :param operator: for tests; by default, a new one.
     """
     previous = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGTERM, _terminate)
-    except ValueError:  # not in the main thread: the signals belong to someone else
+    except ValueError:  # signals can be set only in the main thread
         previous = None
     try:
         return _run(arguments, operator or Operator())
@@ -103,7 +102,7 @@ def _run(arguments: Sequence[str], operator: Operator) -> int:
         click.secho("Interrupted.", fg="yellow", err=True)
         return WRONG
     except BrokenPipeError:
-        # Whoever read the output has gone. Python would complain once more at its exit.
+        # The reader of the output has gone. Without this, Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG
     except Exception as error:
@@ -122,7 +121,7 @@ def _explained(error: Exception, region: str) -> CommandError:
         return explain(error, region)
     if isinstance(error, OSError) and error.filename is not None:
         return CommandError(f"{error.filename}: {error.strerror}")
-    # Its text may quote a message.
+    # The error's text may quote a message.
     return CommandError(
         f"Unexpected {type(error).__name__}.", f"{_DEBUG}=1 shows where. Please report it.", status=WRONG
     )

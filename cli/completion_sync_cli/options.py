@@ -1,4 +1,4 @@
-"""Options that commands share. They may stand before or after the command's name."""
+"""Options that commands share. They may come before or after the command's name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _kept(flag: str, name: str, **more: Any) -> Callable[[F], F]:
     """Return an option whose value is kept in the Operator instead of being passed to the command."""
 
     def keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        # What the environment says must not replace what the command line said before the command's name.
+        # An environment variable must not override an option before the command's name.
         source = context.get_parameter_source(parameter.name or "")
         operator = context.find_root().ensure_object(Operator)
         is_given = source is click.core.ParameterSource.COMMANDLINE
@@ -52,7 +52,7 @@ def _kept(flag: str, name: str, **more: Any) -> Callable[[F], F]:
 
 def yes(function: F) -> F:
     """Add --yes."""
-    return click.option("--yes", "confirmed", is_flag=True, help="Do it. Without this, only say what would be done.")(
+    return click.option("--yes", "confirmed", is_flag=True, help="Make changes instead of only describing them.")(
         function
     )
 
@@ -65,5 +65,5 @@ def rate(default: float, what: str) -> Callable[[F], F]:
         default=default,
         show_default=True,
         metavar="NUMBER",
-        help=f"At most so many {what} a second.",
+        help=f"At most this many {what} a second.",
     )

@@ -19,9 +19,9 @@ from .formats import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-# Where no terminal says how wide it is, tables are not squeezed into 80 columns.
+# Without a terminal, tables are not squeezed into 80 columns.
 _PIPE_WIDTH = 140
-# How often progress is reported where no bar can be drawn.
+# How often progress is reported without a terminal.
 _LINE_SECONDS = 60.0
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
@@ -36,11 +36,11 @@ class Output:
         self.out = Console(highlight=False, width=None if has_width else _PIPE_WIDTH)
 
     def say(self, text: str, style: str = "") -> None:
-        """Print a line for people on standard error; the text may hold anything."""
+        """Print a line on standard error; the text may hold any characters."""
         self.err.print(escape(text), style=style)
 
     def warn(self, text: str) -> None:
-        """Print a line that should not be overlooked."""
+        """Print a highlighted line on standard error."""
         self.say(text, "yellow")
 
     def result(self, document: Mapping[str, Any]) -> None:
@@ -87,14 +87,14 @@ class Bar:
     """One progress bar."""
 
     def __init__(self, progress: Progress, what: str, total: float | None, say: Callable[[str], None] | None) -> None:
-        """:param say: prints a line, where there is no bar."""
+        """:param say: prints a line where there is no terminal for a bar."""
         self._progress = progress
         self._task = progress.add_task(escape(what), total=total, note="")
         self._what, self._total, self._say = what, total, say
         self._began = self._said = time.monotonic()
 
     def update(self, done: float, note: str = "") -> None:
-        """Show how much is done, with a note beside it."""
+        """Show how much is done, with a note."""
         self._progress.update(self._task, completed=done, note=escape(note))
         now = time.monotonic()
         if self._say is not None and now - self._said >= _LINE_SECONDS:

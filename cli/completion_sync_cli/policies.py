@@ -1,4 +1,4 @@
-"""What a resource policy lets an AWS service do: as much of IAM's language as queue, topic and key policies use."""
+"""Evaluates resource policies: as much of IAM's language as the policies of queues, topics and keys use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# How a condition operator compares; with Like, * and ? are wild.
+# How each condition operator compares. In the Arn and Like ones, * and ? are wildcards.
 _OPERATORS = {
     "stringequals": lambda value, pattern: value == pattern,
     "stringlike": fnmatch.fnmatchcase,
@@ -22,7 +22,7 @@ class Policy:
     """A resource policy."""
 
     def __init__(self, text: str | None) -> None:
-        """:param text: JSON, as AWS returns it; None or empty: there is no policy."""
+        """:param text: JSON, as AWS returns it; None or empty if there is no policy."""
         document = json.loads(text) if text else {}
         self._statements: list[dict[str, Any]] = _listed(document.get("Statement"))
 
@@ -40,7 +40,7 @@ class Policy:
         return "Allow" in matching and "Deny" not in matching
 
     def is_open(self, action: str) -> bool:
-        """Return whether anyone at all may perform an action: allowed to everybody, without a condition."""
+        """Return whether a statement allows everyone to perform an action, without a condition."""
         return any(
             statement["Effect"] == "Allow"
             and not statement.get("Condition")
@@ -76,7 +76,7 @@ def _acts(statement: dict[str, Any], action: str) -> bool:
 
 
 def _holds(statement: dict[str, Any], context: Mapping[str, str]) -> bool:
-    """Return whether the conditions hold; one that is not understood does not, for an Allow as for a Deny."""
+    """Return whether all conditions hold; an unknown one does not, in an Allow or a Deny."""
     for name, keys in statement.get("Condition", {}).items():
         compare = _OPERATORS.get(name.lower())
         for key, patterns in keys.items():

@@ -1,14 +1,14 @@
-"""One pass over a queue that looks at each message once, and puts back what was not deleted.
+"""One pass over a queue that reads each message once, and hands back what was not deleted.
 
-Received messages are hidden from other readers until they are handed back at the end. Should the process be killed,
-they reappear by themselves after ``VISIBILITY_SECONDS`` (more, where very many are held): so while a long pass goes on,
-their time is extended again and again instead of being long from the start.
+Received messages are hidden from other readers until they are handed back at the end. If the process is killed, they
+reappear by themselves after ``VISIBILITY_SECONDS`` (later if very many are held). To keep that time short, a long pass
+extends it repeatedly instead of asking for a long one from the start.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from .interrupts import Stop
     from .stack import Queue
 
+T = TypeVar("T")
+
 VISIBILITY_SECONDS = 120
-# Extending the time of very many costs a call for every ten of them: so it is longer then.
+# Extending takes a call for every ten messages, so the time is longer if very many are held.
 _HELD_PER_SECOND = 50
 MAX_LETTERS = 100_000
 _EMPTY_POLLS = 2
-# Any wait makes SQS ask all of its servers (its guide, "Short and long polling").
+# With any wait, SQS queries all of its servers (SQS developer guide, "Short and long polling").
 _POLL_SECONDS = 1
 _BATCH = 10
 _HANDLERS = 8
@@ -49,10 +51,10 @@ def depth(sqs: SQSClient, url: str) -> int:
 
 
 class QueuePass:
-    """Iterate over it for the letters, in batches. It is a context manager that hands back what it holds."""
+    """An iterable of batches of letters, and a context manager that hands back the letters it still holds."""
 
     def __init__(self, sqs: SQSClient, queue: Queue, clock: Clock, stop: Stop, *, batch: int = _BATCH) -> None:
-        """:param batch: how many letters are received at once; no more than can be dealt with in a minute."""
+        """:param batch: how many letters are received at once; no more than can be handled in a minute."""
         self._sqs = sqs
         self._url = queue.url
         self.is_fifo = queue.is_fifo
@@ -92,14 +94,14 @@ class QueuePass:
 
     @property
     def total(self) -> int:
-        """How many letters the queue held when the pass began, as far as is known."""
+        """How many letters the queue held when the pass began, as far as known."""
         return self.seen if self.is_complete else max(self.seen, self.expected)
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing can have been overlooked.
+        """Whether every letter must have been seen.
 
-        A FIFO queue hides what is behind the letters that are held here; others may hold letters, too.
+        A FIFO queue hides the letters behind those that are held here, and other readers may hold some too.
         """
         return self._has_ended and self.seen >= self.expected and not (self.is_fifo and self._was_held)
 
@@ -108,23 +110,23 @@ class QueuePass:
         return len(self._deleted) < len(self._seen)
 
     def delete(self, letters: Sequence[Letter]) -> set[str]:
-        """Delete letters; return the ids of those that SQS would not delete."""
+        """Delete letters; return the ids of those that were not deleted."""
         failed: set[str] = set()
-        for chunk in _chunks([letter.id for letter in letters]):
+        for chunk in chunks([letter.id for letter in letters]):
             failed |= self._delete(chunk)
         self._deleted |= {letter.id for letter in letters} - failed
         return failed
 
     def hand_back(self, letters: Iterable[Letter] | None = None) -> None:
-        """Make letters visible to others at once; None: all that are held. What fails reappears by itself."""
+        """Make letters (by default, all that are held) visible at once. If that fails, they reappear by themselves."""
         ids = list(self._held) if letters is None else [letter.id for letter in letters if letter.id in self._held]
         receipts = [self._held.pop(identifier)[0] for identifier in ids]
-        chunks = list(_chunks(receipts))
-        if len(chunks) == 1:
-            self._set_visibility(chunks[0], 0)
-        elif chunks:
+        parts = list(chunks(receipts))
+        if len(parts) == 1:
+            self._set_visibility(parts[0], 0)
+        elif parts:
             with ThreadPoolExecutor(_HANDLERS) as executor:
-                list(executor.map(lambda chunk: self._set_visibility(chunk, 0), chunks))
+                list(executor.map(lambda part: self._set_visibility(part, 0), parts))
 
     @property
     def _visibility(self) -> int:
@@ -150,7 +152,7 @@ class QueuePass:
             elif letter.id not in self._seen:
                 self._seen.add(letter.id)
                 new.append(letter)
-        # Delivered once more, although it was deleted (SQS's guide, "At-least-once delivery").
+        # Delivered again although deleted (SQS developer guide, "At-least-once delivery").
         self.delete(again)
         return new
 
@@ -168,14 +170,14 @@ class QueuePass:
         return failed
 
     def _extend(self) -> None:
-        """Extend the time of letters of which less than half is left."""
+        """Extend the time of letters that have less than half of it left."""
         now, visibility = self._clock.now().monotonic, self._visibility
         due = []
         for identifier, (_, expires) in self._held.items():
             if expires - now > visibility / 2:
                 break
             due.append(identifier)
-        for chunk in _chunks(due):
+        for chunk in chunks(due):
             self._set_visibility([self._held[identifier][0] for identifier in chunk], visibility)
             for identifier in chunk:
                 receipt, _ = self._held.pop(identifier)
@@ -191,10 +193,11 @@ class QueuePass:
                 ],
             )
         except (BotoCoreError, ClientError):
-            # Best effort: the letters reappear when their time is over.
+            # Best effort: the letters reappear when their visibility timeout ends.
             return
 
 
-def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]
+def chunks(items: Sequence[T], size: int = _BATCH) -> Iterator[Sequence[T]]:
+    """Split into parts of at most ``size`` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

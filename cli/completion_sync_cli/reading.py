@@ -1,4 +1,4 @@
-"""Opens a pass over the dead-letter queue or the undelivered queue, with progress on standard error."""
+"""Reads the dead-letter queue or the undelivered queue, with progress on standard error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scan:
         self.reader = Reader(lambda: StackConfig(operator.aws, operator.settings, operator.clock).mapping)
 
     def batches(self, selection: Selection) -> Iterator[list[Letter]]:
-        """Yield the selected letters, in batches as they were received; the others are held until the end."""
+        """Yield the selected letters, in batches as received. The others stay hidden until the end."""
         total = min(MAX_LETTERS, self.queue_pass.expected)
         with self._operator.output.progress("reading", total or None) as bar:
             for batch in self.queue_pass:
@@ -42,17 +42,17 @@ class Scan:
             yield from batch
 
     def say_if_incomplete(self) -> None:
-        """Say that there may be more letters than were seen, and why."""
+        """Say that there may be more letters than were read, and why."""
         found = self.queue_pass
         if found.is_complete or self._operator.stop.requested:
             return
         if found.seen >= MAX_LETTERS:
-            reason = "one run reads no more"
+            reason = "one run does not read more"
         elif found.is_fifo:
             reason = "a FIFO queue shows only the first letters of each group"
         else:
-            reason = "others may be reading them at this moment"
-        self._operator.output.warn(f"{number(found.seen)} letters were seen of about {number(found.total)}: {reason}.")
+            reason = "other readers may hold the rest at this moment"
+        self._operator.output.warn(f"{number(found.seen)} of about {number(found.total)} letters were read: {reason}.")
 
 
 @contextmanager

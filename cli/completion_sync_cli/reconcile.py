@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .backfill import ATTEMPTS, shape_of
-from .backlog import Backlog
+from .backfill import ATTEMPTS, message_builder
+from .backlog import MAX_AGE_SECONDS, MAX_DEPTH, Backlog
 from .comparison import AMBIGUOUS, MISSING, PRESENT, Comparison
 from .errors import OK, WRONG
+from .files import open_private
 from .formats import count, number
 from .history import examined_history, history_options
 from .options import common, pass_operator, rate, yes
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from .examination import Examination, Judge
     from .sending import Outgoing
 
-_STATES = ("missing", "ambiguous", "present")
+_STATES = {PRESENT: "present", AMBIGUOUS: "ambiguous", MISSING: "missing"}
 _LINES_SHOWN = 10
-# For so few people, finding out which way is shorter is not worth a call.
+# For this few people, a call to find out which way is shorter is not worth it.
 _FEW_PEOPLE = 3
 
 
@@ -56,7 +56,7 @@ def command(
 ) -> int:
     """Compare the completions in FILE with Thrive's list: present, ambiguous (at another time) or missing.
 
-    It calls Thrive from this machine with the stack's secret, by person or by time, whichever takes fewer calls.
+    It calls Thrive from this machine with the stack's secret, by person or by time, whichever needs fewer calls.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def command(
     """
     tenant = Tenant(operator)
     if report:
-        # A path that cannot be written to is found out now, not after an hour of calls.
+        # Fail now if the path cannot be written to, not after an hour of calls.
         Path(report).touch(0o600)
     with (
         operator.interruptible(),
@@ -94,7 +94,7 @@ def command(
 
 
 class Reconciliation:
-    """Finds out which rows Thrive holds, with few calls."""
+    """Finds out which rows Thrive holds, in as few calls as possible."""
 
     def __init__(self, operator: Operator, tenant: Tenant, comparison: Comparison) -> None:
         self._operator = operator
@@ -110,10 +110,10 @@ class Reconciliation:
         users, span = self._comparison.users(), self._comparison.span()
         if span is not None and users > _FEW_PEOPLE:
             query = {"completedDateRangeStart": f"{span[0]}.000Z", "completedDateRangeEnd": f"{span[1]}.999Z"}
-            # All completions of that time come on fewer pages than there are people, if this page is empty.
+            # If this page is empty, all completions of the time span fit on at most as many pages as there are people.
             if not self._tenant.page(query, users + 1):
                 self._read(query, users)
-        # What was not found in that time may have been recorded with another one.
+        # A row that was not found in that time span may have been recorded with another time.
         self._read_by_person()
 
     def _resolve(self) -> None:
@@ -136,7 +136,7 @@ class Reconciliation:
         with self._operator.output.progress("reading completions by person", self._comparison.users()) as bar:
             for done, user_id in enumerate(self._comparison.users_with_missing(), 1):
                 for page in self._tenant.completions({"userId": user_id}):
-                    self._comparison.found(record for record in page if record.user_id == user_id)
+                    self._comparison.found(page)
                 self._go_on()
                 bar.update(done, f"{number(done)} people")
 
@@ -152,21 +152,20 @@ def _entries(examination: Examination, judge: Judge) -> Iterator[tuple[int, int,
 
 def _say(operator: Operator, comparison: Comparison, tenant: Tenant, counts: dict[int, int]) -> None:
     output = operator.output
-    output.table(["state", "rows"], [[_STATES[state], number(counts[state])] for state in (2, 1, 0)], right=[1])
+    output.table(["state", "rows"], [[name, number(counts[state])] for state, name in _STATES.items()], right=[1])
     output.say(f"Thrive was called {count(tenant.calls, 'time')}.")
-    if counts[0]:
-        rows = comparison.rows(0)
+    if counts[MISSING]:
+        rows = comparison.rows(MISSING)
         lines = ", ".join(str(line) for _, (_, line, _) in zip(range(_LINES_SHOWN), rows, strict=False))
-        more = " …" if counts[0] > _LINES_SHOWN else ""
-        output.warn(f"Missing: line {lines}{more}. --report lists all, --resend --yes sends them.")
+        more = " …" if counts[MISSING] > _LINES_SHOWN else ""
+        output.warn(f"Missing: line {lines}{more}. --report lists all of them, --resend --yes sends them.")
 
 
 def _write(path: str, comparison: Comparison) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8", newline="") as out:  # noqa: PTH123 - a descriptor
+    with open_private(Path(path)) as out:
         writer = csv.writer(out)
         writer.writerow(("line", "state"))
-        writer.writerows((line, _STATES[state]) for _, line, state in comparison.rows(0, 1))
+        writer.writerows((line, _STATES[state]) for _, line, state in comparison.rows(MISSING, AMBIGUOUS))
 
 
 def _resend(
@@ -174,24 +173,24 @@ def _resend(
 ) -> int:
     """Send the missing rows; return how many SQS has accepted."""
     if not confirmed:
-        operator.output.say("Nothing was sent; --yes does it.")
+        operator.output.say("Nothing was sent; use --yes to do it.")
         return 0
     source = operator.found.source
     pace = Pace(rate, operator.clock)
     sender = Sender(operator.aws.sqs, source.url, pace, operator.clock, operator.stop, attempts=ATTEMPTS)
-    backlog = Backlog(operator, source, 10_000, 3600)
-    shape = shape_of(source.arn, examination.digest, judge)
+    backlog = Backlog(operator, source, MAX_DEPTH, MAX_AGE_SECONDS)
+    build = message_builder(source.arn, examination.digest, judge)
 
     def outgoing() -> Iterator[Outgoing]:
-        wanted = (row_number for row_number, _, _ in comparison.rows(0))
+        wanted = (row_number for row_number, _, _ in comparison.rows(MISSING))
         following = next(wanted, None)
         for row_number, row in examination.valid_rows():
             if row_number == following:
                 following = next(wanted, None)
-                yield shape(str(row_number), row)
+                yield build(str(row_number), row)
 
     sent = 0
-    with operator.output.progress("sending", comparison.counts()[0]) as bar:
+    with operator.output.progress("sending", comparison.counts()[MISSING]) as bar:
         for batch in sender.batches(outgoing()):
             backlog.wait(len(batch), lambda note: bar.update(sent, note))  # noqa: B023 - called before the next round
             if operator.stop.requested:

@@ -1,4 +1,4 @@
-"""`redrive`: sends dead letters back to the source queue. It sends first and deletes afterwards."""
+"""`redrive`: sends dead letters back to the source queue, and deletes each one after it has been sent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from .errors import OK, WRONG
 from .formats import count, duration
 from .options import common, pass_operator, rate, yes
+from .queue_pass import chunks
 from .reading import scanning
 from .selection import Selection, selectors
 from .sending import Outgoing, Pace, Sender
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .reading import Scan
     from .sending import Receipt
 
-# No further ahead than can be sent in a minute: a letter must not reappear before its turn.
+# Receive no more than can be sent in a minute: a letter must not reappear before its turn.
 _AHEAD_SECONDS = 60
 # The group that the template's rule uses for all events.
 _BUS_GROUP = "eventbridge"
@@ -30,7 +31,7 @@ _BUS_GROUP = "eventbridge"
 
 @click.command("redrive")
 @selectors
-@click.option("--max", "most", type=click.IntRange(min=1), metavar="NUMBER", help="Move so many at most.")
+@click.option("--max", "most", type=click.IntRange(min=1), metavar="NUMBER", help="Move at most this many.")
 @rate(10, "letters")
 @yes
 @common
@@ -40,12 +41,12 @@ def command(
 ) -> int:
     """Send dead letters back to the source queue, body unchanged; without a criterion, all of them.
 
-    A letter is deleted only after SQS has accepted its copy, so that the worst is a repeat, which is harmless. Correct
-    the cause first: what fails again comes back as a new dead letter, and is not sent a second time by this run.
+    A letter is deleted only after SQS has accepted its copy. The worst result is a repeat, which is harmless. Correct
+    the cause first: a message that fails again becomes a new dead letter, which this run does not send again.
 
     \b
     Examples:
-      completion-sync redrive --reason refused --status 404            # says what it would do
+      completion-sync redrive --reason refused --status 404            # dry run
       completion-sync redrive --reason refused --status 404 --yes
       completion-sync redrive --undelivered --yes                      # events that never reached the function
     """
@@ -54,7 +55,7 @@ def command(
     with scanning(operator, undelivered=undelivered, batch=int(rate * _AHEAD_SECONDS)) as scan:
         move = Move(scan.queue_pass, sender, most=most, is_fifo=source.is_fifo, confirmed=confirmed)
         for batch in scan.batches(Selection(**criteria)):
-            for letters in _split(batch, pace.batch_size):
+            for letters in chunks(batch, pace.batch_size):
                 if operator.stop.requested or move.is_enough:
                     break
                 move.send(letters)
@@ -75,14 +76,14 @@ class Move:
         self._is_fifo = is_fifo
         self._confirmed = confirmed
         self._sent_ids: set[str] = set()
-        # Groups of a FIFO queue in which a letter could not be moved: those behind it must not overtake it.
+        # Groups of a FIFO queue with a letter that could not be moved: later letters must not overtake it.
         self._blocked: set[str | None] = set()
         self.matched = self.moved = self.failed = self.returned = 0
         self.errors: set[str] = set()
 
     @property
     def is_enough(self) -> bool:
-        """Whether as many have been taken as were asked for."""
+        """Whether --max is reached."""
         return self._most is not None and self.matched >= self._most
 
     def send(self, letters: Sequence[Letter]) -> None:
@@ -118,14 +119,9 @@ class Move:
             self.failed += len(undeleted)
 
     def _outgoing(self, letter: Letter) -> Outgoing:
-
         if not self._is_fifo:
             return Outgoing(letter.id, letter.original())
         return Outgoing(letter.id, letter.original(), letter.group or _BUS_GROUP, letter.id)
-
-
-def _split(letters: Sequence[Letter], size: int) -> list[Sequence[Letter]]:
-    return [letters[start : start + size] for start in range(0, len(letters), size)]
 
 
 def _report(operator: Operator, scan: Scan, move: Move, rate: float, *, confirmed: bool) -> int:
@@ -135,13 +131,13 @@ def _report(operator: Operator, scan: Scan, move: Move, rate: float, *, confirme
     else:
         output.say(
             f"{count(move.matched, 'letter')} would be moved to the source queue, which takes "
-            f"{duration(move.matched / rate)}. Nothing was changed; --yes does it."
+            f"{duration(move.matched / rate)}. Nothing was changed; use --yes to do it."
         )
     if move.failed:
         why = f" ({', '.join(sorted(move.errors))})" if move.errors else ""
-        output.warn(f"{count(move.failed, 'letter')} could not be moved{why} and stay where they are. Run it again.")
+        output.warn(f"{count(move.failed, 'letter')} could not be moved{why}. Run the command again.")
     if move.returned:
-        output.warn(f"{count(move.returned, 'letter')} failed again and came back: is the cause gone?")
+        output.warn(f"{count(move.returned, 'letter')} failed again and came back. Has the cause been corrected?")
     if not move.is_enough:
         scan.say_if_incomplete()
     output.result(

@@ -27,7 +27,7 @@ _CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the line that it begins on, its text, and the body that it becomes, or why it becomes none."""
+    """One row: the line on which it begins, its text, and the message body, or the problem that prevents one."""
 
     line: int
     raw: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def format_of(name: str, content: Content) -> Format:
-    """Return the format that a name ends in, or that the first bytes look like."""
+    """Return the format by the name's ending, or else by the first bytes."""
     bare = name.lower().removesuffix(".gz")
     if bare.endswith(_JSON_SUFFIXES):
         return "jsonl"
@@ -47,9 +47,9 @@ def format_of(name: str, content: Content) -> Format:
 
 
 def read_rows(content: Content, kind: Format) -> Iterator[Row]:
-    """Yield the rows of a source; empty lines are none.
+    """Yield the rows of a source, without empty lines.
 
-    :raises CommandError: the file is damaged, or its header cannot be used.
+    :raises CommandError: the file is damaged, or its header is not usable.
     """
     lines = _lines(content.stream)
     try:
@@ -59,14 +59,13 @@ def read_rows(content: Content, kind: Format) -> Iterator[Row]:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:
-    """Yield lines, decoded. A byte that is not UTF-8 becomes a lone surrogate, which no message may hold."""
+    """Yield lines, decoded. A byte that is not UTF-8 becomes a lone surrogate, which the check rejects."""
     is_first = True
     while line := stream.readline(MAX_LINE_BYTES):
         text = line.decode("utf-8", "surrogateescape")
         if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
             while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                 pass
-            text += "\n"
         yield text.removeprefix(_BOM) if is_first else text
         is_first = False
 
@@ -91,14 +90,14 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[Row]:
     header = _header(next(csv.reader([first], delimiter=delimiter), []))
     csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
-    # The header's line was not the reader's.
+    # The reader does not count the header.
     line = 2
     while True:
         consumed.clear()
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            # The reader goes on with the next line.
+            # The reader continues with the next line.
             lost = f" (up to line {reader.line_num + 1})" if len(consumed) > 1 else ""
             yield Row(line, "".join(consumed), problem=f"{error}{lost}")
             line = reader.line_num + 2
@@ -109,26 +108,26 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[Row]:
         if len(cells) == len(header):
             yield Row(line, raw, _body(header, cells))
         elif cells:
-            yield Row(line, raw, problem=f"it has {len(cells)} fields, the header {len(header)}")
+            yield Row(line, raw, problem=f"it has {len(cells)} fields, but the header has {len(header)}")
         line = reader.line_num + 2
 
 
 def _header(cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     if not any(names):
-        raise CommandError("The file is empty, or its first line is.", "The first line must name the columns.")
+        raise CommandError("The file or its first line is empty.", "The first line must name the columns.")
     if doubles := [name for name in names if name and names.count(name) > 1]:
         raise CommandError(f"The column {doubles[0]} occurs twice.")
     return names
 
 
 def _body(header: list[str], cells: list[str]) -> str:
-    """Return a row as JSON: an empty cell is no field."""
+    """Return a row as a JSON object, without its empty cells."""
     fields = {name: cell for name, cell in zip(header, cells, strict=True) if name and cell}
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     return text if _is_for_sqs(text) else json.dumps(fields, separators=(",", ":"))
 
 
 def _is_for_sqs(text: str) -> bool:
-    """Return whether SQS takes the text as it is (SendMessage, MessageBody): two characters it does not."""
+    """Return whether SQS accepts all characters of the text (SendMessage, MessageBody): all but two of them."""
     return "\ufffe" not in text and "\uffff" not in text

@@ -1,4 +1,4 @@
-"""Which letters a command is about: the options that select them."""
+"""Selects letters, with the options that do so."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-# What selects letters without a reason: those that SQS moved after too many receives.
+# The reason that selects letters without one: those that SQS moved after too many receives.
 NO_REASON = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selects letters: those that meet every criterion that is given."""
+    """Selects the letters that meet every given criterion."""
 
     reason: tuple[str, ...] = ()
     status: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ class Moment(click.ParamType["datetime"]):
         try:
             return moment(value, context.find_root().obj.now if context else value)
         except ValueError:
-            self.fail(f"{value!r} is no time: write 2h, 3d or 2026-01-31T09:00Z", parameter, context)
+            self.fail(f"{value!r} is not a time such as 2h, 3d or 2026-01-31T09:00Z", parameter, context)
 
 
 def undelivered_option(function: F) -> F:
@@ -81,14 +81,16 @@ def undelivered_option(function: F) -> F:
 
 
 def selectors(function: F) -> F:
-    """Add the options that select letters, to be passed on as they are to :class:`Selection`; and --undelivered."""
+    """Add --undelivered and the options that select letters, which are the arguments of :class:`Selection`."""
     for option in (
         undelivered_option,
-        click.option("--until", type=Moment(), metavar="TIME", help="Only those that were sent before this time."),
+        click.option("--until", type=Moment(), metavar="TIME", help="Only those sent before this time."),
         click.option(
-            "--since", type=Moment(), metavar="TIME", help="Only those since then: 2h, 3d or an ISO 8601 time."
+            "--since", type=Moment(), metavar="TIME", help="Only those sent since then: 2h, 3d or an ISO 8601 time."
         ),
-        click.option("--message-id", multiple=True, metavar="ID", help="Its own id, or the one on the source queue."),
+        click.option(
+            "--message-id", multiple=True, metavar="ID", help="Only the one with this id, here or on the source queue."
+        ),
         click.option("--content-id", metavar="ID", help="Only those for this content id or code."),
         click.option("--user-id", metavar="ID", help="Only those for this Thrive user id."),
         click.option("--detail", metavar="TEXT", help="Only those whose detail contains this text."),
@@ -97,7 +99,7 @@ def selectors(function: F) -> F:
             "--reason",
             multiple=True,
             metavar="NAME",
-            help=f"Only those with this reason; {NO_REASON}: given up after too many receives.",
+            help=f"Only those with this reason; {NO_REASON}: those that SQS moved after too many receives.",
         ),
     ):
         function = option(function)

@@ -1,4 +1,4 @@
-"""Sends messages to a queue in batches, at a rate, and says which ones SQS has accepted."""
+"""Sends messages to a queue in batches, at a given rate, and returns which ones SQS has accepted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
 
 
 class Pace:
-    """At most ``per_second`` messages a second, over any stretch of time, plus one batch."""
+    """A rate limit: in any period, ``per_second`` messages a second and one more batch at most."""
 
     def __init__(self, per_second: float, clock: Clock) -> None:
         self.per_second = per_second
@@ -34,11 +34,11 @@ class Pace:
 
     @property
     def batch_size(self) -> int:
-        """How many messages to send in one call: not more than a second's worth."""
+        """How many messages to send in one call: those of one second, at most ten."""
         return max(1, min(10, int(self.per_second)))
 
     def wait(self, messages: int) -> None:
-        """Wait until so many messages may be sent."""
+        """Wait until this many messages may be sent."""
         now = self._clock.now().monotonic
         if self._next > now:
             self._clock.sleep(self._next - now)
@@ -47,7 +47,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send. ``key`` is the caller's name for it."""
+    """A message to send. ``key`` identifies it to the caller."""
 
     key: str
     body: str
@@ -66,7 +66,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one message: its new message id, or SQS's error code and whether a later try may succeed."""
+    """The result of sending one message: its new id, or SQS's error code and whether a retry may succeed."""
 
     key: str
     message_id: str | None = None
@@ -75,17 +75,17 @@ class Receipt:
 
 
 class SqsUnavailableError(Exception):
-    """SQS has not taken a message, although it was tried for minutes."""
+    """SQS has not accepted a message for minutes."""
 
     def __init__(self, code: str | None) -> None:
-        super().__init__(f"SQS does not take messages ({code}), and has not for minutes.")
+        super().__init__(f"SQS has not accepted messages for minutes ({code}).")
 
 
 class Sender:
     """Sends to one queue."""
 
     def __init__(self, sqs: SQSClient, url: str, pace: Pace, clock: Clock, stop: Stop, *, attempts: int = 3) -> None:
-        """:param attempts: how often to try what SQS cannot take just now."""
+        """:param attempts: how often to try to send a message while the error is temporary."""
         self._sqs = sqs
         self._url = url
         self._pace = pace
@@ -94,9 +94,9 @@ class Sender:
         self._attempts = attempts
 
     def batches(self, messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
-        """Split into batches that fit into one call, in order.
+        """Split into batches that fit into one call, keeping the order.
 
-        On a FIFO queue a batch has one message of each group at most: if SQS refuses one, none behind it has been sent.
+        On a FIFO queue a batch has at most one message of each group: if SQS refuses it, no later one has been sent.
         """
         batch: list[Outgoing] = []
         size = 0
@@ -112,11 +112,11 @@ class Sender:
             yield batch
 
     def send(self, batch: Sequence[Outgoing]) -> list[Receipt]:
-        """Send one batch when the rate allows it; return a receipt for each message, in order.
+        """Send one batch when the rate allows it, and return a receipt for each message, in order.
 
-        There are none if the command is to stop before anything was sent.
+        There are none if the operator stopped the command before anything was sent.
 
-        :raises BotoCoreError, ClientError: the call fails for a reason that does not pass by itself.
+        :raises BotoCoreError, ClientError: the call failed, and a retry would not help.
         """
         self._pace.wait(len(batch))
         receipts: dict[str, Receipt] = {}

@@ -1,4 +1,4 @@
-"""`completion`: the script that lets a shell complete commands and options."""
+"""`completion`: prints a shell completion script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(shell: str) -> None:
     """
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.UsageError(f"click has no completion for {shell}")
+        raise click.UsageError(f"click does not support completion for {shell}")
     root = click.get_current_context().find_root().command
     click.echo(kind(root, {}, "completion-sync", "_COMPLETION_SYNC_COMPLETE").source())
-    click.echo(f"To have it in every shell: {_FILES[shell]}", err=True)
+    click.echo(f"To enable it in every new shell: {_FILES[shell]}", err=True)

@@ -1,4 +1,4 @@
-"""Where rows come from: a file, standard input, an object in S3. Each can be read twice, in constant memory."""
+"""The sources of rows: a file, standard input or an object in S3. Each can be read twice, in constant memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Source:
-    """A file of rows. ``version`` changes when the file does, as far as that can be seen without reading it."""
+    """A file of rows. ``version`` changes with the file, as far as can be seen without reading it."""
 
     name: str
     size: int
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def local(self) -> Path:
-        """The path beside which files about this one are put: its own, or one in the current directory."""
+        """The path next to which files about this one are written: its own, or one in the current directory."""
         if self.name == "-":
             return Path("stdin")
         return Path(self.name.rpartition("/")[2]) if self.name.startswith("s3://") else Path(self.name)
@@ -49,7 +49,7 @@ class Source:
 
 @contextmanager
 def opened(name: str, aws: Callable[[], Aws]) -> Iterator[Source]:
-    """Open a source. Standard input is copied to a temporary file, as it must be read twice.
+    """Open a source. Standard input is copied to a temporary file, because it must be read twice.
 
     :raises CommandError: there is no such file or object.
     """
@@ -95,7 +95,7 @@ def _object(uri: str, s3: S3Client) -> Source:
 
 
 class _Ranges(io.RawIOBase):
-    """An object in S3, read in ranges: a single download would not survive the hours that sending takes."""
+    """An object in S3, read in ranges: one download would time out in the hours that sending may take."""
 
     def __init__(self, s3: S3Client, bucket: str, key: str, etag: str, size: int) -> None:
         self._get = partial(s3.get_object, Bucket=bucket, Key=key, IfMatch=etag)
@@ -118,7 +118,7 @@ class _Ranges(io.RawIOBase):
 
 
 class Content:
-    """One reading of a source, decompressed if it is gzip, with its hash and how far it has come."""
+    """One reading of a source, decompressed if it is gzip, with its position and hash."""
 
     def __init__(self, source: Source) -> None:
         self._source = source.open()
@@ -126,7 +126,7 @@ class Content:
         buffered = io.BufferedReader(self._raw, 1 << 16)
         is_gzip = buffered.peek(2)[:2] == _GZIP_MAGIC
         self._outer = buffered
-        # A buffer of its own lets the first bytes be looked at.
+        # The buffer allows a peek at the first bytes.
         self.stream: IO[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=buffered)) if is_gzip else buffered
 
     def __enter__(self) -> Self:
@@ -141,7 +141,7 @@ class Content:
         return self._raw.count
 
     def digest(self) -> str:
-        """Read to the end and return the SHA-256 of the source as it is, in hex."""
+        """Read to the end and return the SHA-256 of the source (compressed, if it is) in hex."""
         while self._outer.read(1 << 16):
             pass
         return self._raw.hash.hexdigest()

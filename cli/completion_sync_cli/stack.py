@@ -1,4 +1,4 @@
-"""The deployed stack: what CloudFormation and Lambda say of it."""
+"""The deployed stack, as CloudFormation and Lambda describe it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_NAMES = 8
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue by its two names."""
+    """A queue, by URL and ARN."""
 
     url: str
     arn: str
@@ -69,14 +69,14 @@ class Stack:
 
     @property
     def unique(self) -> str:
-        """The part of the stack's id that its queues' names end in."""
+        """The part of the stack's id at the end of its queues' names."""
         return self.source.name.removesuffix(".fifo").rpartition("-")[2]
 
 
 def find_stack(aws: Aws, name: str) -> Stack:
-    """Look a stack up.
+    """Find a stack.
 
-    :raises CommandError: there is no such stack in this Region, or it is another application's.
+    :raises CommandError: there is no such stack in this Region, or it belongs to another application.
     """
     try:
         [found] = aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
@@ -87,9 +87,9 @@ def find_stack(aws: Aws, name: str) -> Stack:
         raise CommandError(f"There is no stack {name} {where}.", _suggestion(aws, name)) from None
     outputs = {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", [])}
     if _MARK not in outputs and found["StackStatus"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
-        raise CommandError(f"The stack {name} is another application's.", _suggestion(aws, name))
+        raise CommandError(f"The stack {name} belongs to another application.", _suggestion(aws, name))
     if _MARK not in outputs:
-        remedy = "Wait until it is deployed. If that failed, look at the stack's events, and deploy again."
+        remedy = "Wait until it is deployed. If the deployment failed, look at the stack's events and deploy again."
         raise CommandError(f"The stack {name} is {found['StackStatus']} and has no outputs.", remedy)
     listed = aws.cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     return Stack(
@@ -106,7 +106,7 @@ def find_stack(aws: Aws, name: str) -> Stack:
 
 
 def function_configuration(aws: Aws, stack: Stack) -> dict[str, Any]:
-    """Return the configuration of the function's version that is in use."""
+    """Return the configuration of the version that the alias points to."""
     configuration: Any = aws.functions.get_function_configuration(FunctionName=stack.outputs["FunctionAliasArn"])
     return dict(configuration)
 
@@ -118,8 +118,8 @@ def function_settings(aws: Aws, stack: Stack) -> Settings:
     """
     environment = function_configuration(aws, stack).get("Environment", {})
     if "Error" in environment:
-        text = "Lambda does not show you the function's variables, as you may not use their KMS key."
-        raise CommandError(text, "Ask for kms:Decrypt with that key.")
+        text = "Lambda does not show the function's variables, because you have no access to their KMS key."
+        raise CommandError(text, "Ask for kms:Decrypt on that key.")
     try:
         return Settings.from_env(environment.get("Variables", {}))
     except SettingError as error:
@@ -127,7 +127,7 @@ def function_settings(aws: Aws, stack: Stack) -> Settings:
 
 
 def _suggestion(aws: Aws, name: str) -> str:
-    """Name the stacks of this kind in the Region, if the operator may list them."""
+    """Suggest stacks of this application in the Region, if the operator may list them."""
     try:
         pages = aws.cloudformation.get_paginator("describe_stacks").paginate()
         found = [

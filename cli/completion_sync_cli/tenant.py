@@ -1,7 +1,7 @@
-"""Thrive as the operator's machine sees it: the stack's secret, and the function's own rules for calls.
+"""Calls Thrive from the operator's machine, with the stack's secret and the function's own rules for calls.
 
-It reads only: people by reference, and the list of completions. That list is not on Thrive's published pages, so a
-tenant may not have it.
+It only reads: people by reference, and the list of completions. Thrive's published pages do not describe that list, so
+a tenant may not have it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PER_PAGE = 1000
 # A page of a thousand records with their skills, with room to spare.
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _REQUEST_SECONDS, _ATTEMPT_SECONDS = 30.0, 60.0
-# How long one call is tried for while Thrive does not answer.
+# How long one call is retried while Thrive does not answer.
 _PATIENCE_SECONDS = 600.0
 _TEMPORARY = frozenset({"rate_limited", "unavailable", "out_of_time"})
 
@@ -57,7 +57,7 @@ class Record:
 
     @property
     def second(self) -> str:
-        """The time, cut to the second: it is not known how precisely Thrive returns it."""
+        """The time without fractions of a second: it is not known how precisely Thrive returns it."""
         for text in (self.completed_at, f"{self.completed_at}Z"):
             try:
                 return utc_timestamp(text, field="completedAt")[:19]
@@ -70,7 +70,6 @@ class Tenant:
     """One tenant of Thrive."""
 
     def __init__(self, operator: Operator) -> None:
-        """Connect to nothing yet."""
         self._operator, settings = operator, operator.settings
         self._clock = InterruptingClock(operator.clock, operator.stop)
         self._began = self._clock.now()
@@ -85,7 +84,7 @@ class Tenant:
     def user_id(self, ref: str) -> str | None:
         """Return the Thrive user id of a reference, None if Thrive does not know it.
 
-        :raises CommandError: Thrive does not answer, or not to these credentials.
+        :raises CommandError: Thrive does not answer, or refuses the credentials.
         """
         try:
             return self._patiently(
@@ -101,7 +100,7 @@ class Tenant:
         """
         path = f"{COMPLETIONS_PATH}?{urlencode({**query, 'page': number, 'perPage': PER_PAGE})}"
 
-        def call(probing: bool) -> Any:  # noqa: FBT001 - the one thing that _patiently knows
+        def call(probing: bool) -> Any:  # noqa: FBT001 - called only by _patiently
             look_up = partial(self._call, path, self._deadline())
             return self._retry.call(look_up, self._deadline(), self._pressure, path, probing=probing)
 
@@ -109,7 +108,7 @@ class Tenant:
         answer = self._patiently(call, path)
         if answer.status in {404, 405}:
             text = f"Thrive does not offer its list of completions (it answered {answer.status})."
-            raise CommandError(text, "Ask Thrive whether the tenant may have it.", status=WRONG)
+            raise CommandError(text, "Ask Thrive whether it can be enabled for your tenant.", status=WRONG)
         if answer.status >= 300:
             raise CommandError(f"Thrive answered {answer.status} to the list of completions.", status=WRONG)
         return [record for item in answer.items if (record := _record(item)) is not None]
@@ -119,7 +118,7 @@ class Tenant:
         number = 1
         while found := self.page(query, number):
             yield found
-            # A short page is the last one. Should Thrive return fewer than were asked for, one page more tells.
+            # A short page is the last one, unless Thrive caps pages below PER_PAGE. The next page shows which.
             if len(found) < (self._pages_are_capped or PER_PAGE):
                 if self._pages_are_capped is not None:
                     return
@@ -150,16 +149,16 @@ class Tenant:
         )
 
     def _new_pressure(self, what: str) -> Pressure:
-        # One call at a time: what fails now would fail for the next one, too.
+        # There is one call at a time, so one subject is enough for an outage.
         return Pressure(what, self._clock, self._ignore, self._operator.output.say, subjects_of_an_outage=1)
 
     def _deadline(self) -> Deadline:
         return Deadline(self._clock, _ATTEMPT_SECONDS)
 
     def _patiently(self, call: Callable[[bool], T], subject: str) -> T:
-        """Repeat a call for as long as waiting may help.
+        """Retry a call for as long as waiting may help.
 
-        :raises CommandError: it does not, or not soon.
+        :raises CommandError: waiting does not help, or took too long.
         """
         waited = 0.0
         while True:

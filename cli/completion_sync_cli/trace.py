@@ -1,4 +1,4 @@
-"""`trace`: what became of one learner's or one message's record, in order of time."""
+"""`trace`: what happened to one learner's or one message's record, in order of time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .letters import Letter
 
 _DAYS = 30
-# How many of a learner's messages are followed by their id.
+# How many of a learner's messages are also searched for by id.
 _MAX_MESSAGES = 100
 
 
@@ -40,24 +40,29 @@ class Event:
     fields: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON shows it: without what is not known."""
+        """Return it as JSON shows it, without unknown fields."""
         known = {name: value for name, value in self.fields.items() if value is not None}
         return {"time": iso(self.time), "source": self.source, "outcome": self.outcome, **known}
 
 
 @click.command("trace")
 @click.option("--user-id", metavar="ID", help="The learner's Thrive user id.")
-@click.option("--user-ref", metavar="REF", help="The learner's reference; Thrive is asked whose it is.")
+@click.option("--user-ref", metavar="REF", help="The learner's reference, which Thrive resolves to a user id.")
 @click.option("--message-id", metavar="ID", help="The id of a message on the source queue.")
-@click.option("--since", type=Moment(), metavar="TIME", help=f"Since then: 2h, 3d, a time.  [default: {_DAYS}d]")
+@click.option(
+    "--since",
+    type=Moment(),
+    metavar="TIME",
+    help=f"How far to look back: 2h, 3d or an ISO 8601 time.  [default: {_DAYS}d]",
+)
 @common
 @pass_operator
 def command(
     operator: Operator, /, user_id: str | None, user_ref: str | None, message_id: str | None, since: datetime | None
 ) -> int:
-    """Show what became of a record: from the log, the dead letters and Thrive, in order of time.
+    """Show what happened to a record: log lines, dead letters and what Thrive holds, in order of time.
 
-    The log is searched with CloudWatch Logs Insights, which has a line about a minute after it was written.
+    The log is searched with CloudWatch Logs Insights, where a line appears about a minute after it was written.
 
     \b
     Examples:
@@ -65,7 +70,7 @@ def command(
       completion-sync trace --message-id 1f2e… --since 3d
     """
     if sum(value is not None for value in (user_id, user_ref, message_id)) != 1:
-        raise click.UsageError("name one: --user-id, --user-ref or --message-id")
+        raise click.UsageError("use exactly one of --user-id, --user-ref and --message-id")
     trace = Trace(operator, since or operator.now - timedelta(days=_DAYS))
     with operator.interruptible():
         if message_id is not None:
@@ -81,7 +86,7 @@ def command(
 
 
 class Trace:
-    """Collects events from every source. One that cannot be read leaves a gap, and the others are shown."""
+    """Collects events from all sources. A source that cannot be read is counted as a gap; the others are shown."""
 
     def __init__(self, operator: Operator, since: datetime) -> None:
         self._operator = operator
@@ -110,20 +115,21 @@ class Trace:
         )
 
     def _user_of(self, user_ref: str) -> str | None:
-        """Ask Thrive whose reference it is.
+        """Return the user id of a reference, None if Thrive does not know it.
 
         :raises CommandError: Thrive does not answer.
         """
         user_id = Tenant(self._operator).user_id(user_ref)
         say = self._operator.output.warn
         if user_id is None:
-            say("Thrive does not know this reference. Messages that wait for it cannot be found: logs hold none.")
+            say(
+                "Thrive does not know this reference. Messages waiting for it cannot be found: logs hold no references."
+            )
         else:
-            say("Before Thrive knew this reference, messages with it cannot be found: logs hold no references.")
+            say("Log lines from before Thrive knew this reference cannot be found: logs hold no references.")
         return user_id
 
     def _try(self, what: str, read: Callable[[], None]) -> None:
-
         try:
             read()
         except CommandError as error:
@@ -139,7 +145,7 @@ class Trace:
 
     def _log_of_learner(self, user_id: str) -> None:
         self._log("user_id", [user_id])
-        # A message that waited for its person, or was deferred as unreadable, was logged without the user.
+        # A message that waited for its person was logged without the user id.
         known = {event.fields["messageId"] for event in self.events}
         if known:
             before = list(self.events)
@@ -148,7 +154,6 @@ class Trace:
             self.events += [event for event in before if event not in self.events]
 
     def _log(self, key: str, values: list[str]) -> None:
-
         clock = InterruptingClock(self._operator.clock, self._operator.stop)
         log = Log(self._operator.aws.logs, self._operator.found.outputs["LogGroupName"], clock)
         for line in log.lines(key, values, self.since, self._operator.now):
@@ -164,11 +169,10 @@ class Trace:
             self.events.append(Event(line["time"], "log", str(line["outcome"]), fields))
         if log.is_cut_off:
             self._operator.output.warn(
-                "The log has more lines than one query returns: ask for a shorter time (--since)."
+                "The log has more lines than one query returns. Choose a shorter time (--since)."
             )
 
     def _recorded(self, query: dict[str, str]) -> None:
-
         for page in Tenant(self._operator).completions(query):
             for record in page:
                 try:
@@ -179,7 +183,6 @@ class Trace:
                 self.events.append(Event(moment, "thrive", "recorded", fields))
 
     def _letters(self, is_wanted: Callable[[Letter, dict[str, str]], bool]) -> None:
-
         stack = self._operator.found
         for source, queue in (("dead-letter", stack.dead_letters), ("undelivered", stack.undelivered)):
             scan = Scan(self._operator, queue)
@@ -196,7 +199,7 @@ class Trace:
         return is_about
 
 
-def _letter_events(scan: Any, source: str, is_wanted: Callable[[Letter, dict[str, str]], bool]) -> Iterator[Event]:
+def _letter_events(scan: Scan, source: str, is_wanted: Callable[[Letter, dict[str, str]], bool]) -> Iterator[Event]:
     for letter in scan.letters(Selection()):
         found = scan.reader.fields(letter)
         if is_wanted(letter, found):

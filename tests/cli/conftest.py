@@ -44,7 +44,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the command left: its exit status, standard output and standard error."""
+    """The result of a run: exit status, standard output and standard error."""
 
     status: int
     out: str
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def document(self) -> Any:
-        """Standard output, which must be one JSON document of the shape that is documented for the command."""
+        """Standard output, which must be one JSON document that is valid by the command's schema."""
         document = json.loads(self.out)
         schema = {**SCHEMAS, "$ref": f"#/$defs/{self.command}"}
         Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(document)
@@ -75,7 +75,7 @@ def _command(arguments: tuple[object, ...]) -> str:
 
 
 def start(*arguments: object, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
-    """Start the command as a process, with nothing of this environment but the search path."""
+    """Start the command as a process with an environment of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "completion_sync_cli", *map(str, arguments)],
         env={"PATH": os.defpath, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'cli'}", "HOME": "/nonexistent", **env},
@@ -103,9 +103,9 @@ class World:
     dead: SimulatedQueue
     undelivered: SimulatedQueue
     operator: Operator = field(default_factory=Operator)
-    # The ages of the oldest message in the source queue that CloudWatch shows, one after the other; the last one stays.
+    # The successive ages of the oldest message by CloudWatch; the last one stays.
     ages: list[float] = field(default_factory=lambda: [0.0])
-    # A stand-in Thrive, and what CloudWatch Logs is.
+    # The stand-in Thrive, and the client of CloudWatch Logs.
     thrive: StandIn | None = None
     logs: Any = None
 
@@ -158,7 +158,7 @@ def world() -> World:
 
 
 def completion(number: int, **changes: object) -> dict[str, Any]:
-    """Return the fields of a completion of its own for each number."""
+    """Return the fields of a completion, another one for each number."""
     return {"userId": f"user-{number}", "contentId": "content", "completedAt": "2024-05-01T09:00:00Z", **changes}
 
 
@@ -225,7 +225,7 @@ def _client(service: str, url: str) -> Any:
 
 @pytest.fixture
 def deploy(emulator: Emulator, thrive: StandIn, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deployed]:
-    """Return what deploys the template with these parameters, and lets boto3 in this process find it."""
+    """Return a function that deploys the template, and points boto3 in this process to the emulator."""
 
     def make(**parameters: str) -> Deployed:
         name = f"cli-{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""`check` on a deployed stack: nothing is wrong when nothing is, and each change by hand is found, with a remedy."""
+"""`check` on a deployed stack: no false alarms, and every change by hand is found, with a remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator i
 
 SUBSCRIBED = {"AlarmEmail": "ops@example.com"}
 
-
 _clients: dict[str, Any] = {}
 
 
@@ -47,7 +46,7 @@ class Function:
 def check(function: Function | None = None, *arguments: str, aws: dict[str, Any] | None = None) -> Outcome:
     """Run `check --json` with this function in place of the deployed one, and these clients in place of boto3's."""
     operator = Operator()
-    # Creating clients takes longer than everything else here.
+    # Clients are shared, because creating them takes longer than everything else here.
     operator.aws = Aws(None, None)
     operator.aws._clients = _clients | (aws or {})
     operator.aws.__dict__["invocations"] = function or Function()
@@ -80,7 +79,7 @@ def enable(deployed: Deployed, **changes: Any) -> None:
 
 
 def attribute(queue: str, **values: str) -> Callable[[Deployed], None]:
-    """Return what sets attributes of a queue."""
+    """Return a change that sets attributes of a queue."""
 
     def change(deployed: Deployed) -> None:
         deployed.emulator.sqs.set_queue_attributes(QueueUrl=deployed.outputs[f"{queue}QueueUrl"], Attributes=values)
@@ -89,7 +88,7 @@ def attribute(queue: str, **values: str) -> Callable[[Deployed], None]:
 
 
 def call(service: str, operation: str, **request: Any) -> Callable[[Deployed], None]:
-    """Return what makes one call; a value that begins with $ is an output of the stack, <name> its name."""
+    """Return a change that makes one call; a value that begins with $ is an output of the stack."""
 
     def change(deployed: Deployed) -> None:
         filled = {
@@ -102,7 +101,7 @@ def call(service: str, operation: str, **request: Any) -> Callable[[Deployed], N
 
 
 def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
-    """Return what changes a variable of the function, in the version that the alias points to."""
+    """Return a change of a variable of the function, in the version that the alias points to."""
 
     def change(deployed: Deployed) -> None:
         lambda_, name_ = deployed.client("lambda"), deployed.outputs["FunctionName"]
@@ -118,7 +117,7 @@ def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
 
 
 def rule(operation: str) -> Callable[[Deployed], None]:
-    """Return what does something to the rule."""
+    """Return a change of the rule."""
 
     def change(deployed: Deployed) -> None:
         events, name = deployed.client("events"), f"thrive-{deployed.source.rpartition('-')[2]}-default"
@@ -163,15 +162,40 @@ def key_policy(deployed: Deployed) -> None:
     )
 
 
+def no_alarm_action(deployed: Deployed) -> None:
+    """Replace an alarm with the same one without actions."""
+    cloudwatch = deployed.client("cloudwatch")
+    [alarm] = cloudwatch.describe_alarms(AlarmNames=[f"{deployed.name}-in-flight"])["MetricAlarms"]
+    kept = ("AlarmName", "Namespace", "MetricName", "Statistic", "Period", "EvaluationPeriods", "Threshold")
+    request = {name: alarm[name] for name in (*kept, "ComparisonOperator", "Dimensions")}
+    cloudwatch.put_metric_alarm(**request)
+
+
+def two_versions(deployed: Deployed) -> None:
+    """Let the alias send a tenth of the invocations to another version."""
+    variable("POWERTOOLS_SERVICE_NAME", "another")(deployed)
+    routing = {"AdditionalVersionWeights": {"1": 0.1}}
+    deployed.client("lambda").update_alias(
+        FunctionName=deployed.outputs["FunctionName"], Name="live", RoutingConfig=routing
+    )
+
+
+def few_receives(deployed: Deployed) -> None:
+    """Let SQS dead-letter messages after ten receives."""
+    policy = {"deadLetterTargetArn": deployed.outputs["DeadLetterQueueArn"], "maxReceiveCount": 10}
+    attribute("Source", RedrivePolicy=json.dumps(policy))(deployed)
+
+
 def aws_key(deployed: Deployed) -> None:
     """Encrypt all queues with the key that AWS manages for SQS."""
     for queue in ("Source", "DeadLetter", "Undelivered"):
         attribute(queue, KmsMasterKeyId="alias/aws/sqs")(deployed)
 
 
-OPEN = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
-DENIED = json.dumps({"Statement": [{"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}]})
-ENABLED = "event-source"
+EVERYONE = {"Principal": "*", "Action": "sqs:*", "Resource": "*"}
+TLS_ONLY = {"Effect": "Deny", **EVERYONE, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+OPEN = json.dumps({"Statement": [{"Effect": "Allow", **EVERYONE}, TLS_ONLY]})
+DENIED = json.dumps({"Statement": [{"Effect": "Deny", **EVERYONE}]})
 
 BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]] = {
     "event source disabled": (lambda deployed: enable(deployed, Enabled=False), "event-source", "failed", {}),
@@ -181,9 +205,17 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
         "failed",
         {},
     ),
+    "no maximum concurrency": (
+        lambda deployed: enable(deployed, ScalingConfig={}),
+        "event-source-settings",
+        "failed",
+        {},
+    ),
+    "two versions in use": (two_versions, "function", "failed", {}),
     "another consumer": (other_consumer, "queue-consumers", "failed", {}),
     "visibility too short": (attribute("Source", VisibilityTimeout="30"), "visibility-timeout", "failed", {}),
     "no redrive policy": (attribute("Source", RedrivePolicy=""), "redrive-policy", "failed", {}),
+    "too few receives": (few_receives, "redrive-policy", "failed", {}),
     "queue not admitted": (
         attribute("DeadLetter", RedriveAllowPolicy='{"redrivePermission": "denyAll"}'),
         "redrive-policy",
@@ -224,6 +256,7 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
     ),
     "bad setting": (variable("MAX_CONCURRENCY", "many"), "settings", "failed", {}),
     "another dead-letter queue": (variable("DEAD_LETTER_QUEUE_URL", "https://sqs/1/x"), "settings", "failed", {}),
+    "another secret": (variable("THRIVE_SECRET_ID", "another"), "settings", "failed", {}),
     "another backoff": (variable("BACKOFF_CAP_SECONDS", "30"), "settings", "failed", {}),
     "no audit trail": (variable("POWERTOOLS_LOG_LEVEL", "WARNING"), "log-group", "failed", {}),
     "log group deleted": (call("logs", "delete_log_group", logGroupName="$LogGroupName"), "log-group", "failed", {}),
@@ -252,6 +285,7 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
         "failed",
         {},
     ),
+    "alarm without an action": (no_alarm_action, "alarms", "failed", {}),
     "an alarm": (
         lambda deployed: deployed.client("cloudwatch").set_alarm_state(
             AlarmName=f"{deployed.name}-in-flight", StateValue="ALARM", StateReason="test"
@@ -286,7 +320,7 @@ BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]
     ],
     ids=str,
 )
-def test_nothing_is_wrong_when_nothing_is(deploy: Callable[..., Deployed], parameters: dict[str, str]) -> None:
+def test_an_unchanged_stack_has_no_problems(deploy: Callable[..., Deployed], parameters: dict[str, str]) -> None:
     enable(deploy(**SUBSCRIBED, **parameters))
 
     outcome = check()
@@ -319,11 +353,14 @@ def test_a_topic_that_is_not_admitted_or_not_subscribed_is_found(deploy: Callabl
     for name, value, detail in (
         ("RawMessageDelivery", "true", "raw delivery"),
         ("FilterPolicy", '{"a": ["b"]}', "filter policy"),
+        ("RedrivePolicy", "{}", "has no dead-letter queue"),
     ):
         sns.set_subscription_attributes(
             SubscriptionArn=subscription["SubscriptionArn"], AttributeName=name, AttributeValue=value
         )
         assert detail in found(check())["topic-subscription"]["detail"]
+    attribute("Source", Policy=DENIED)(deployed)
+    assert "the source queue does not allow the topic" in found(check())["topic-subscription"]["detail"]
     sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
     assert "not subscribed" in found(check())["topic-subscription"]["detail"]
 
@@ -419,8 +456,37 @@ def test_policies_are_read_with_their_conditions(context: dict[str, str], *, exp
     assert policy.admits("events.amazonaws.com", "sqs:SendMessage", context) is expected
     assert not policy.admits("sns.amazonaws.com", "sqs:SendMessage", context)
     assert not policy.admits("events.amazonaws.com", "sqs:DeleteMessage", context)
-    unknown = {**statement, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}
-    assert not Policy(json.dumps({"Statement": [unknown]})).admits("events.amazonaws.com", "sqs:SendMessage", context)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [{"Effect": "Allow", "Condition": {"StringNotEquals": {"aws:SourceArn": "arn:r/a"}}}],
+        [{"Effect": "Allow"}, {"Effect": "Deny", "Condition": {"ArnLike": {"aws:SourceArn": "arn:r/*"}}}],
+    ],
+    ids=["an unknown operator", "denied"],
+)
+def test_an_unknown_condition_or_a_denial_does_not_admit(statements: list[dict[str, Any]]) -> None:
+    whole = [{"Principal": "*", "Action": "sqs:*", **statement} for statement in statements]
+    policy = Policy(json.dumps({"Statement": whole}))
+
+    assert not policy.admits("events.amazonaws.com", "sqs:SendMessage", {"aws:sourcearn": "arn:r/a"})
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ({"Principal": {"AWS": ["*"]}}, True),
+        ({"Principal": "*", "Condition": {"ArnEquals": {"aws:SourceArn": "arn:r/a"}}}, False),
+        ({"Principal": {"AWS": "arn:aws:iam::123456789012:root"}}, False),
+    ],
+)
+def test_a_policy_is_open_if_it_allows_everyone_without_a_condition(
+    statement: dict[str, Any], *, expected: bool
+) -> None:
+    policy = Policy(json.dumps({"Statement": {"Effect": "Allow", "Action": "sqs:*", **statement}}))
+
+    assert policy.is_open("sqs:SendMessage") is expected
 
 
 def test_an_expired_session_ends_the_check(deploy: Callable[..., Deployed]) -> None:

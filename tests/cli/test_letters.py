@@ -87,6 +87,34 @@ def test_a_fifo_queue_shows_the_first_of_each_group_and_the_listing_says_so() ->
     assert "first letters of each group" in outcome.err
 
 
+def test_a_fifo_listing_is_incomplete_if_letters_arrive_behind_held_ones() -> None:
+    world = make_world(fifo=True)
+    world.letter(group="a")
+    arrivals = iter([True])
+    world.sqs.after = lambda operation, _: (
+        world.letter(group="a") if operation == "ReceiveMessage" and next(arrivals, False) else None
+    )
+
+    outcome = world.run("dead-letters", "--json")
+
+    assert (outcome.document["total"], outcome.document["complete"]) == (1, False)
+
+
+def test_one_empty_answer_does_not_end_a_pass(world: World) -> None:
+    """SQS may answer a receive with nothing although there are messages."""
+    letter = world.letter()
+    letter.visible_at += 500
+    receives = iter(range(1000))
+
+    def appear(operation: str, _request: dict[str, Any]) -> None:
+        if operation == "ReceiveMessage" and next(receives) == 1:
+            letter.visible_at = 0
+
+    world.sqs.before = appear
+
+    assert world.run("dead-letters", "--json").document["groups"][0]["count"] == 1
+
+
 def test_letters_that_someone_else_holds_make_a_listing_incomplete(world: World) -> None:
     world.letter()
     world.letter()
@@ -164,6 +192,7 @@ def test_show_and_export_hold_everything_of_a_letter(world: World, tmp_path: Pat
         (["--message-id", "source-of-c"], "c"),
         (["--since", "30m"], "cd"),
         (["--until", "30m"], "ab"),
+        (["--until", "2027-01-15T08:00:00Z"], ""),
         (["--since", "2h", "--until", "2027-01-15T08:30Z"], "ab"),
     ],
 )
@@ -196,7 +225,7 @@ def test_delete_removes_what_is_selected_and_only_with_yes(world: World) -> None
 # ---- redrive
 
 
-def test_redrive_is_a_dry_run_unless_told_otherwise(world: World) -> None:
+def test_redrive_is_a_dry_run_without_yes(world: World) -> None:
     for _ in range(3):
         world.letter()
 
@@ -332,7 +361,7 @@ def test_a_denied_call_ends_the_run_with_advice_and_hands_everything_back(world:
 
 
 @pytest.mark.parametrize("operation", ["ReceiveMessage", "SendMessageBatch", "DeleteMessageBatch"])
-def test_an_interruption_ends_in_order(world: World, operation: str) -> None:
+def test_an_interruption_ends_the_run_cleanly(world: World, operation: str) -> None:
     """Ctrl-C during a call: the call is finished, what was sent is deleted, everything else is visible at once."""
     expected = {world.letter().body for _ in range(40)}
     calls = iter(range(1000))
@@ -368,7 +397,7 @@ def test_a_second_interruption_still_hands_letters_back(world: World) -> None:
     assert len(world.dead.messages) == 20
 
 
-def test_two_operators_at_once_do_no_harm(world: World) -> None:
+def test_two_operators_at_once_lose_and_repeat_nothing(world: World) -> None:
     """The second one redrives the same queue in the middle of the first one's pass."""
     expected = {world.letter().body for _ in range(60)}
     once = iter([True])
@@ -387,7 +416,7 @@ def test_two_operators_at_once_do_no_harm(world: World) -> None:
     assert world.dead.messages == []
 
 
-def test_a_letter_that_fails_again_is_not_chased(world: World) -> None:
+def test_a_letter_that_fails_again_is_not_sent_again(world: World) -> None:
     """The function rejects each copy at once, so that a new letter arrives for each one that is moved."""
     for _ in range(15):
         world.letter(reason="refused")
@@ -456,13 +485,16 @@ def test_undelivered_events_are_unwrapped(world: World) -> None:
     record = {"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": event}
     world.sqs.put(world.undelivered, json.dumps(record))
     world.sqs.put(world.undelivered, json.dumps(event), ERROR_CODE="NO_PERMISSIONS", ERROR_MESSAGE="denied")
+    other = json.dumps({"requestPayload": event})
+    world.sqs.put(world.undelivered, other, ERROR_CODE="NO_PERMISSIONS")
 
     groups = world.run("dead-letters", "--undelivered", "--json").document["groups"]
     outcome = world.run("redrive", "--undelivered", "--yes", "--json")
 
     assert {group["reason"] for group in groups} == {"RetriesExhausted", "NO_PERMISSIONS"}
-    assert outcome.document["moved"] == 2
-    assert [json.loads(body) for body in bodies(world.source)] == [event, event]
+    assert outcome.document["moved"] == 3
+    as_the_function_writes_it = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
+    assert bodies(world.source) == [as_the_function_writes_it, json.dumps(event), other]
     assert world.undelivered.messages == []
 
 

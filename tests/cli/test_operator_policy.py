@@ -126,5 +126,7 @@ def test_the_policy_is_what_the_command_needs(
         ]
 
     assert [call for call in sorted(calls) if not allows(*call)] == []
+    # Without it, S3 answers 403 instead of 404 for an object that does not exist yet, such as a first checkpoint.
+    assert allows("s3:ListBucket", "arn:aws:s3:::my-history-bucket")
     granted = {action for statement in statements for action in statement["Action"]}
     assert granted - {action for action, _ in calls} == UNSEEN

@@ -62,7 +62,7 @@ def test_rows_are_present_ambiguous_or_missing(world: World, tmp_path: Path) -> 
     assert world.source.messages == []
 
 
-def test_nothing_missing_is_well(world: World, tmp_path: Path) -> None:
+def test_exit_status_is_0_only_if_no_row_is_missing_or_rejected(world: World, tmp_path: Path) -> None:
     hold(world, "user-1")
 
     assert world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)])).status == 0

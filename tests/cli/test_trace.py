@@ -131,7 +131,7 @@ def test_a_value_with_special_characters_is_searched_for_safely(world: World) ->
     assert set(pattern) <= set("alimt10eu9._-")
 
 
-def test_a_reference_is_resolved_and_what_cannot_be_found_is_said(world: World) -> None:
+def test_a_reference_is_resolved_and_the_limits_are_said(world: World) -> None:
     assert world.thrive is not None
     world.thrive.directory.users["E-1"] = {"id": "user-1"}
     world.letter(completion(1, userId=None, userRef="E-1"), reason="unknown_user")
@@ -193,7 +193,7 @@ def test_an_interrupted_query_is_stopped(world: World) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--user-id", "a", "--message-id", "b"]])
-def test_one_thing_is_traced(world: World, arguments: list[str]) -> None:
+def test_exactly_one_criterion_is_required(world: World, arguments: list[str]) -> None:
     assert world.run("trace", *arguments).status == 2
 
 

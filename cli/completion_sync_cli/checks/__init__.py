@@ -1,1 +1,1 @@
-"""What can be wrong with a deployed stack, seen from outside. Each module has a list ``CHECKS``."""
+"""The checks of a deployed stack from outside. Each module has a list ``CHECKS``."""

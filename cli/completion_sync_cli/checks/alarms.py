@@ -1,4 +1,4 @@
-"""The alarms, and who hears of them."""
+"""Checks of the alarms and their topic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def alarms(facts: Facts) -> Iterator[Check]:
-    """Check that all alarms of the stack exist and are on."""
+    """Check that all alarms of the stack exist and are enabled."""
     expected = {name for logical, name in facts.stack.resources.items() if logical.endswith("Alarm")}
     pages = facts.aws.client("cloudwatch").get_paginator("describe_alarms")
     found = {
@@ -26,18 +26,17 @@ def alarms(facts: Facts) -> Iterator[Check]:
     if missing := sorted(expected - found.keys()):
         problems.append(f"missing: {', '.join(missing)}")
     if off := sorted(name for name, alarm in found.items() if not alarm["ActionsEnabled"]):
-        problems.append(f"switched off: {', '.join(off)}")
+        problems.append(f"disabled: {', '.join(off)}")
     if silent := sorted(name for name, alarm in found.items() if not alarm["AlarmActions"]):
         problems.append(f"without an action: {', '.join(silent)}")
     remedy = "aws cloudwatch enable-alarm-actions --alarm-names …, or deploy the template again."
-    yield ok_or("failed", "alarms", f"{len(found)} alarms are on", problems, remedy)
+    yield ok_or("failed", "alarms", f"{len(found)} alarms are enabled", problems, remedy)
     ringing = sorted(name for name, alarm in found.items() if alarm["StateValue"] == "ALARM")
-    names = [f"{', '.join(ringing)}"] if ringing else []
-    yield ok_or("warning", "alarm-states", "no alarm", names, "docs/operate.md has a section for each.")
+    yield ok_or("warning", "alarm-states", "no alarm", ringing, "docs/operate.md has a section for each.")
 
 
 def topic(facts: Facts) -> Iterator[Check]:
-    """Check that somebody listens to the alarms, and that CloudWatch may publish them."""
+    """Check that the alarm topic has a confirmed subscriber, and that CloudWatch may publish to it."""
     arn = facts.stack.outputs.get("AlarmTopicArn") or facts.stack.parameters.get("AlarmTopicArn")
     if not arn:
         return
@@ -46,9 +45,9 @@ def topic(facts: Facts) -> Iterator[Check]:
     found = [item["SubscriptionArn"] for page in pages for item in page["Subscriptions"]]
     confirmed = [item for item in found if item.startswith("arn:")]
     if found and not confirmed:
-        problem = ["nobody has confirmed a subscription: look for AWS's e-mail"]
+        problem = ["no subscription is confirmed: look for the e-mail from AWS"]
     else:
-        problem = [] if confirmed else ["it has no subscriber: nobody hears of an alarm"]
+        problem = [] if confirmed else ["it has no subscriber: nobody is notified of an alarm"]
     subscribe = f"aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint you@example.com"
     yield ok_or("warning", "alarm-topic", count(len(confirmed), "subscriber"), problem, subscribe)
     context = {

@@ -1,4 +1,4 @@
-"""The configuration in S3, as the operator sees it."""
+"""Check of the configuration in S3, with the operator's credentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def config(facts: Facts) -> Iterator[Check]:
-    """Check that mapping and content table are there and valid."""
+    """Check that there is a mapping or a content table, and that both are valid."""
     uri = facts.variables.get("CONFIG_URI")
     if not uri:
         yield Check("config", "skipped", "the stack has no CONFIG_URI: no mapping, no content codes")
@@ -34,7 +34,12 @@ def config(facts: Facts) -> Iterator[Check]:
         if CONTENT_FILE in found:
             parse_table(store.read(CONTENT_FILE))
     except ConfigError as error:
-        yield Check("config", "failed", str(error), "Correct it; completion-sync config validate DIR; config push.")
+        yield Check(
+            "config",
+            "failed",
+            str(error),
+            "Correct it, then completion-sync config validate DIR and config push DIR --yes.",
+        )
         return
     yield Check("config", "ok", f"{', '.join(sorted(found))} in {uri}")
 

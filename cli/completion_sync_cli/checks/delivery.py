@@ -1,4 +1,4 @@
-"""How events get into the queue: the rule, the topic, and who is admitted."""
+"""Checks of what delivers events to the queue: the rule, the topic, and their permissions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEND = "sqs:SendMessage"
 
 
 def rule(facts: Facts) -> Iterator[Check]:
-    """Check that the rule is on, leads to the queue or the function, and keeps what it cannot deliver."""
+    """Check that the rule is enabled, targets the queue or the function, and has a dead-letter queue."""
     if not facts.stack.resources.get("CompletionRule"):
         yield Check("event-rule", "skipped", "EventDelivery is none: the stack has no rule")
         return
@@ -31,12 +31,12 @@ def rule(facts: Facts) -> Iterator[Check]:
     problems += _pattern(facts, found)
     targets = [target for target in found["Targets"] if target["Arn"] in goals]
     if not targets:
-        problems.append("it leads neither to the source queue nor to the function")
+        problems.append("its target is neither the source queue nor the function")
     for target in targets:
         if target.get("DeadLetterConfig", {}).get("Arn") != facts.stack.undelivered.arn:
-            problems.append("what it cannot deliver is lost: no dead-letter queue")
+            problems.append("it has no dead-letter queue: events that cannot be delivered are lost")
         if any(name in target for name in ("Input", "InputPath", "InputTransformer")):
-            problems.append("it changes the event on its way (Input…)")
+            problems.append("it changes the event (Input…)")
     good = f"{found['Name']} on {found.get('EventBusName', 'default')}"
     yield ok_or("failed", "event-rule", good, problems, _DEPLOY)
 
@@ -47,16 +47,20 @@ def _pattern(facts: Facts, found: dict[str, Any]) -> list[str]:
         name: [item.strip() for item in facts.stack.parameters.get(parameter, "").split(",")]
         for name, parameter in (("source", "EventSources"), ("detail-type", "EventDetailTypes"))
     }
-    return [] if json.loads(found.get("EventPattern", "{}")) == wanted else ["its pattern is not that of the stack"]
+    return (
+        []
+        if json.loads(found.get("EventPattern", "{}")) == wanted
+        else ["its pattern differs from the stack's parameters"]
+    )
 
 
 def rule_is_admitted(facts: Facts) -> Iterator[Check]:
-    """Check the policies: EventBridge does not retry what they deny."""
+    """Check that the policies allow EventBridge to deliver. It does not retry a denied delivery."""
     if facts.rule is None:
         return
     context = {"aws:sourcearn": facts.rule["Arn"], "aws:sourceaccount": facts.account}
     problems = [
-        f"the policy of the {name} queue does not admit the rule"
+        f"the policy of the {name} queue does not allow the rule"
         for name, queue in (("source", facts.stack.source), ("undelivered", facts.stack.undelivered))
         if not Policy(facts.queue(queue).get("Policy")).admits("events.amazonaws.com", _SEND, context)
     ]
@@ -69,9 +73,9 @@ def _function_admits(facts: Facts, context: dict[str, str]) -> list[str]:
     try:
         text = facts.aws.functions.get_policy(FunctionName=facts.stack.outputs["FunctionName"], Qualifier="live")
     except facts.aws.functions.exceptions.ResourceNotFoundException:
-        return ["the function admits no rule"]
+        return ["the function's policy does not allow the rule"]
     admits = Policy(text["Policy"]).admits("events.amazonaws.com", "lambda:InvokeFunction", context)
-    return [] if admits else ["the function does not admit the rule"]
+    return [] if admits else ["the function's policy does not allow the rule"]
 
 
 def topic(facts: Facts) -> Iterator[Check]:
@@ -83,7 +87,7 @@ def topic(facts: Facts) -> Iterator[Check]:
     context = {"aws:sourcearn": arn, "aws:sourceaccount": arn.split(":")[4]}
     for name, queue in (("source", facts.stack.source), ("undelivered", facts.stack.undelivered)):
         if not Policy(facts.queue(queue).get("Policy")).admits("sns.amazonaws.com", _SEND, context):
-            problems.append(f"the policy of the {name} queue does not admit the topic")
+            problems.append(f"the policy of the {name} queue does not allow the topic")
     try:
         found = facts.aws.client("sns").get_subscription_attributes(SubscriptionArn=subscription)["Attributes"]
     except facts.aws.client("sns").exceptions.ClientError as error:
@@ -98,7 +102,7 @@ def topic(facts: Facts) -> Iterator[Check]:
     if found.get("FilterPolicy"):
         problems.append("it has a filter policy: SNS drops what does not match")
     if found and facts.stack.undelivered.arn not in found.get("RedrivePolicy", ""):
-        problems.append("what SNS cannot deliver is lost: the subscription has no dead-letter queue")
+        problems.append("the subscription has no dead-letter queue: messages that cannot be delivered are lost")
     yield ok_or("failed", "topic-subscription", arn, problems, _DEPLOY)
 
 

@@ -1,4 +1,4 @@
-"""What AWS says of the stack, asked once, and the shape of a check's result."""
+"""The stack as AWS describes it, and the result of a check."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from ..stack import Queue, function_configuration
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from completion_sync.clock import Clock
-
     from ..aws import Aws
     from ..stack import Stack
 
@@ -31,20 +27,18 @@ class Check:
 
 
 def ok_or(status: Status, name: str, good: str, problems: list[str], remedy: str) -> Check:
-    """Return a check that is ok without problems, and otherwise has this status and lists them."""
+    """Return a check that is ok if there are no problems, and otherwise has this status and lists them."""
     if problems:
         return Check(name, status, "; ".join(problems), remedy)
     return Check(name, "ok", good)
 
 
 class Facts:
-    """A stack as AWS describes it."""
+    """A stack as AWS describes it, asked once."""
 
-    def __init__(self, aws: Aws, stack: Stack, clock: Clock, now: datetime) -> None:
+    def __init__(self, aws: Aws, stack: Stack) -> None:
         self.aws = aws
         self.stack = stack
-        self.clock = clock
-        self.now = now
         self._attributes: dict[str, dict[str, str]] = {}
 
     @property
@@ -54,7 +48,7 @@ class Facts:
 
     @property
     def alarm_arn(self) -> str:
-        """The ARN of an alarm as this stack names them."""
+        """The ARN of one of the stack's alarms."""
         _, partition, _, region, *_ = self.stack.source.arn.split(":")
         return f"arn:{partition}:cloudwatch:{region}:{self.account}:alarm:{self.stack.name}-dead-letters"
 
@@ -67,7 +61,7 @@ class Facts:
 
     @cached_property
     def function(self) -> dict[str, Any]:
-        """The configuration of the function's version in use."""
+        """The configuration of the version that the alias points to."""
         return function_configuration(self.aws, self.stack)
 
     @cached_property
@@ -78,20 +72,20 @@ class Facts:
 
     @cached_property
     def event_sources(self) -> list[dict[str, Any]]:
-        """Everything that Lambda feeds from the source queue."""
+        """All event source mappings of the source queue."""
         found = self.aws.functions.list_event_source_mappings(EventSourceArn=self.stack.source.arn)
         return [dict(item) for item in found["EventSourceMappings"]]
 
     @cached_property
     def event_source(self) -> dict[str, Any] | None:
-        """What feeds the function from the source queue."""
+        """The event source mapping from the source queue to the function."""
         alias = self.stack.outputs["FunctionAliasArn"]
         return next((item for item in self.event_sources if item["FunctionArn"] == alias), None)
 
     @cached_property
     def rule(self) -> dict[str, Any] | None:
         """The rule, with its targets under ``Targets``; None if the stack has none."""
-        # Of a rule on a bus of its own, CloudFormation knows it as bus|name.
+        # For a rule on a custom bus, CloudFormation's physical id is bus|name.
         name = self.stack.resources.get("CompletionRule", "").rpartition("|")[2]
         if not name:
             return None

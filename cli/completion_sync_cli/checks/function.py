@@ -1,4 +1,4 @@
-"""The function, and what feeds it."""
+"""Checks of the function, its event source, its log and its secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEPLOY = "Deploy the template again; do not change the function by hand."
 
 
 def stack(facts: Facts) -> Iterator[Check]:
-    """Check that the deployment ended well."""
+    """Check that the last deployment succeeded."""
     status = facts.stack.status
     good = status in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
     kind: Status = "warning" if "ROLLBACK_COMPLETE" in status or status.endswith("IN_PROGRESS") else "failed"
@@ -43,10 +43,10 @@ def state(facts: Facts) -> Iterator[Check]:
 
 
 def settings(facts: Facts) -> Iterator[Check]:
-    """Check that the function's variables are valid, and are those of this stack."""
+    """Check that the function's variables are valid, and name resources of this stack."""
     if "Error" in facts.function.get("Environment", {}):
-        detail = "Lambda does not show you the variables, as you may not use their KMS key"
-        yield Check("settings", "skipped", detail, "Ask for kms:Decrypt with that key.")
+        detail = "Lambda does not show the variables, because you have no access to their KMS key"
+        yield Check("settings", "skipped", detail, "Ask for kms:Decrypt on that key.")
         return
     try:
         found = Settings.from_env(facts.variables)
@@ -59,16 +59,16 @@ def settings(facts: Facts) -> Iterator[Check]:
     if found.secret_id != facts.stack.outputs["ThriveSecretArn"]:
         problems.append("THRIVE_SECRET_ID is not the stack's secret")
     if (found.backoff_base_seconds, found.backoff_cap_seconds) != (30, 900):
-        problems.append("the backoff is not 30 to 900 s, on which maxReceiveCount counts (docs/decisions/0004)")
+        problems.append("the backoff is not 30 to 900 s, which maxReceiveCount is based on (docs/decisions/0004)")
     yield ok_or("failed", "settings", f"valid; Thrive is {found.public_api}", problems, _DEPLOY)
 
 
 def event_source(facts: Facts) -> Iterator[Check]:
-    """Check that Lambda polls the queue, accepts failures one by one, and that nobody else takes messages away."""
+    """Check that Lambda polls the queue, accepts partial failures, and that the queue has no other consumer."""
     mapping = facts.event_source
     others = [item["FunctionArn"] for item in facts.event_sources if item is not mapping]
     if others:
-        detail = f"{', '.join(others)} also takes messages from the source queue, and loses them"
+        detail = f"{', '.join(others)} also receives messages from the source queue: they are not recorded"
         yield Check("queue-consumers", "failed", detail, "Remove the other event source mapping.")
     if mapping is None:
         yield Check("event-source", "failed", "nothing invokes the function for the source queue", _DEPLOY)
@@ -94,25 +94,27 @@ def event_source(facts: Facts) -> Iterator[Check]:
 
 
 def concurrency(facts: Facts) -> Iterator[Check]:
-    """Check that Lambda need not throttle the function, which costs messages their receives."""
+    """Check that Lambda does not have to throttle the function, which uses up receives of messages."""
     wanted = (facts.event_source or {}).get("ScalingConfig", {}).get("MaximumConcurrency", 2)
     functions = facts.aws.functions
     answer: dict[str, Any] = {**functions.get_function_concurrency(FunctionName=facts.stack.outputs["FunctionName"])}
     reserved = answer.get("ReservedConcurrentExecutions")
     if reserved is not None:
-        problem = f"the reserved concurrency is {reserved}, MaximumConcurrency {wanted}: messages lose receives"
+        problem = (
+            f"the reserved concurrency is {reserved}, below MaximumConcurrency ({wanted}): throttling uses up receives"
+        )
         remedy = f"aws lambda delete-function-concurrency --function-name {facts.stack.outputs['FunctionName']}"
         good = f"{reserved} reserved, {wanted} needed"
         yield ok_or("failed", "concurrency", good, [problem] if reserved < wanted else [], remedy)
         return
     free = functions.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
-    problem = f"the account has {free} free for all functions together, this one may use {wanted}"
+    problem = f"the account has {free} unreserved for all functions, this one may use {wanted}"
     remedy = "Lower MaximumConcurrency, or ask AWS for a higher quota."
     yield ok_or("warning", "concurrency", f"{wanted} of {free}", [problem] if free <= wanted else [], remedy)
 
 
 def log_group(facts: Facts) -> Iterator[Check]:
-    """Check the log, which is the audit trail."""
+    """Check the log group, which is the audit trail."""
     name, used = facts.stack.outputs["LogGroupName"], facts.function.get("LoggingConfig", {}).get("LogGroup")
     found = facts.aws.logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
     group = next((item for item in found if item["logGroupName"] == name), None)
@@ -122,13 +124,13 @@ def log_group(facts: Facts) -> Iterator[Check]:
     if used is not None and used != name:
         problems.append(f"the function writes to {used}")
     if facts.variables.get("POWERTOOLS_LOG_LEVEL", "INFO").upper() not in {"DEBUG", "INFO"}:
-        problems.append("LogLevel leaves out what was recorded: there is no audit trail")
+        problems.append("LogLevel suppresses the lines of recorded completions: there is no audit trail")
     days = (group or {}).get("retentionInDays")
-    yield ok_or("failed", "log-group", f"kept for {f'{days} days' if days else 'ever'}", problems, _DEPLOY)
+    yield ok_or("failed", "log-group", f"kept for {days} days" if days else "kept forever", problems, _DEPLOY)
 
 
 def direct_delivery(facts: Facts) -> Iterator[Check]:
-    """Check that direct events end somewhere when the function fails."""
+    """Check that direct events are kept when the function fails."""
     if facts.stack.parameters.get("EventDelivery") != "direct":
         return
     name = facts.stack.outputs["FunctionName"]
@@ -139,14 +141,14 @@ def direct_delivery(facts: Facts) -> Iterator[Check]:
         target = None
     problems = []
     if target != facts.stack.undelivered.arn:
-        problems.append("a direct event that fails three times is lost: no on-failure destination")
+        problems.append("there is no on-failure destination: a direct event that fails three times is lost")
     if not facts.variables.get("RETRY_QUEUE_URL"):
-        problems.append("a deferred direct event has no retry queue (RETRY_QUEUE_URL)")
+        problems.append("RETRY_QUEUE_URL is not set: direct events cannot be deferred")
     yield ok_or("failed", "direct-delivery", "failed events go to the undelivered queue", problems, _DEPLOY)
 
 
 def secret(facts: Facts) -> Iterator[Check]:
-    """Check the secret's metadata; its value is the function's to read."""
+    """Check the secret's metadata. Only the function reads its value."""
     put = facts.stack.outputs.get("PutSecretCommand", "aws secretsmanager put-secret-value")
     try:
         found: dict[str, Any] = {**facts.aws.secrets.describe_secret(SecretId=facts.stack.outputs["ThriveSecretArn"])}
@@ -159,7 +161,7 @@ def secret(facts: Facts) -> Iterator[Check]:
     problems = []
     if "DeletedDate" in found:
         put = f"aws secretsmanager restore-secret --secret-id {facts.stack.outputs['ThriveSecretArn']}"
-        problems.append("it is going to be deleted")
+        problems.append("it is scheduled for deletion")
     elif "AWSCURRENT" not in stages:
         problems.append("it has no value yet")
     yield ok_or("failed", "secret", "it has a value", problems, put)

@@ -1,4 +1,4 @@
-"""The three queues, and the key that encrypts them."""
+"""Checks of the three queues, and of the key that encrypts them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .facts import Check, Facts, Status, ok_or
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DEPLOY = "Someone changed it by hand. Undo that, or remove the difference with a deployment (CloudFormation drift)."
-# What the promise of a day's outage counts on (docs/decisions/0004).
+_DEPLOY = "It was changed by hand. Undo that; CloudFormation's drift detection shows the difference."
+# An outage of Thrive of a day needs this many (docs/decisions/0004).
 _RECEIVES = 400
 _IN_FLIGHT_LIMIT, _IN_FLIGHT_WARNING = 120_000, 60_000
 _BUS, _ALARMS, _TOPIC = "events.amazonaws.com", "cloudwatch.amazonaws.com", "sns.amazonaws.com"
@@ -21,16 +21,16 @@ _KEY_ACTIONS = ("kms:GenerateDataKey", "kms:Decrypt")
 
 
 def visibility(facts: Facts) -> Iterator[Check]:
-    """Check that a message does not reappear while it is being recorded."""
+    """Check that a message cannot reappear while it is being recorded."""
     actual = int(facts.queue(facts.stack.source)["VisibilityTimeout"])
     window = (facts.event_source or {}).get("MaximumBatchingWindowInSeconds", 0)
     needed = 6 * facts.function["Timeout"] + window
-    problems = [f"it is {actual} s; six function timeouts and the batching window are {needed} s"]
+    problems = [f"it is {actual} s, less than six function timeouts and the batching window ({needed} s)"]
     yield ok_or("failed", "visibility-timeout", f"{actual} s", problems if actual < needed else [], _DEPLOY)
 
 
 def redrive(facts: Facts) -> Iterator[Check]:
-    """Check that what cannot be recorded ends in the dead-letter queue, and not too soon."""
+    """Check that messages are dead-lettered, to the right queue and not too soon."""
     policy = json.loads(facts.queue(facts.stack.source).get("RedrivePolicy") or "{}")
     admits = json.loads(facts.queue(facts.stack.dead_letters).get("RedriveAllowPolicy") or "{}")
     receives = int(policy.get("maxReceiveCount", 0))
@@ -38,23 +38,23 @@ def redrive(facts: Facts) -> Iterator[Check]:
     if not policy:
         problems.append("there is none: a message that always fails is tried until it expires, and is then lost")
     elif policy["deadLetterTargetArn"] != facts.stack.dead_letters.arn:
-        problems.append(f"it leads to {policy['deadLetterTargetArn']}, not to the stack's dead-letter queue")
+        problems.append(f"it targets {policy['deadLetterTargetArn']}, not the stack's dead-letter queue")
     if policy and receives < _RECEIVES:
         problems.append(f"maxReceiveCount is {receives}; a day's outage of Thrive needs {_RECEIVES}")
     may = admits.get("redrivePermission", "allowAll")
     if may == "denyAll" or (may == "byQueue" and facts.stack.source.arn not in admits.get("sourceQueueArns", [])):
-        problems.append("the dead-letter queue does not admit the source queue (RedriveAllowPolicy)")
+        problems.append("the dead-letter queue does not allow the source queue (RedriveAllowPolicy)")
     yield ok_or("failed", "redrive-policy", f"dead-lettered after {receives} receives", problems, _DEPLOY)
 
 
 def retention(facts: Facts) -> Iterator[Check]:
-    """Check how long messages are kept: one that SQS dead-letters keeps its age."""
+    """Check how long messages are kept. A message that SQS dead-letters keeps its age."""
     source = int(facts.queue(facts.stack.source)["MessageRetentionPeriod"])
     dead = int(facts.queue(facts.stack.dead_letters)["MessageRetentionPeriod"])
     problems = []
     if dead <= source:
         problems.append(
-            f"dead letters are kept for {duration(dead)}, messages for {duration(source)}: letters get lost"
+            f"dead letters are kept for {duration(dead)}, messages for {duration(source)}: they can expire early"
         )
     if source < 432_000:
         problems.append(f"messages are kept for {duration(source)}; an outage needs five days")
@@ -63,7 +63,7 @@ def retention(facts: Facts) -> Iterator[Check]:
 
 
 def policies(facts: Facts) -> Iterator[Check]:
-    """Check that the queues take TLS only, and nothing from strangers."""
+    """Check that the queues require TLS and are not public."""
     queues = {
         "source-queue-policy": facts.stack.source,
         "dead-letter-queue-policy": facts.stack.dead_letters,
@@ -75,12 +75,12 @@ def policies(facts: Facts) -> Iterator[Check]:
         if not policy.requires_tls:
             problems.append("it does not deny requests without TLS")
         if any(policy.is_open(action) for action in ("sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage")):
-            problems.append("it lets anyone use the queue")
-        yield ok_or("failed", name, "TLS only, no strangers", problems, _DEPLOY)
+            problems.append("it allows everyone to use the queue")
+        yield ok_or("failed", name, "requires TLS, not public", problems, _DEPLOY)
 
 
 def encryption(facts: Facts) -> Iterator[Check]:
-    """Check that the services that use the queues are admitted to the key, if it is the customer's own."""
+    """Check that the services that use the queues may use a customer managed key."""
     name = "encryption-key"
     stack = facts.stack
     keys = {
@@ -92,16 +92,18 @@ def encryption(facts: Facts) -> Iterator[Check]:
         return
     [key] = keys
     if not key:
-        yield Check(name, "ok", "AWS's own key encrypts the queues")
+        yield Check(name, "ok", "SQS encrypts the queues with its own key")
         return
     if key.endswith("alias/aws/sqs"):
-        detail = "alias/aws/sqs encrypts the queues: its policy admits neither EventBridge nor SNS"
+        detail = "the queues use alias/aws/sqs, whose policy allows neither EventBridge nor SNS"
         yield Check(name, "failed", detail, "Deploy with KmsKeyArn=create, with a key of your own, or without.")
         return
     kms = facts.aws.client("kms")
-    state = kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
+    found = kms.describe_key(KeyId=key)["KeyMetadata"]
+    state = found["KeyState"]
     problems = [] if state == "Enabled" else [f"the key is {state}: nothing can be sent or read"]
-    policy = Policy(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    # GetKeyPolicy does not accept an alias, which a queue's key may be.
+    policy = Policy(kms.get_key_policy(KeyId=found["Arn"], PolicyName="default")["Policy"])
     account = {"aws:sourceaccount": facts.account}
     needed = {_BUS: account} if facts.rule else {}
     if facts.stack.outputs.get("AlarmTopicArn"):
@@ -111,25 +113,31 @@ def encryption(facts: Facts) -> Iterator[Check]:
     for service, context in needed.items():
         missing = [action for action in _KEY_ACTIONS if not policy.admits(service, action, context)]
         problems += [f"the key's policy does not allow {service} {' and '.join(missing)}"] if missing else []
-    yield ok_or("failed", name, "enabled, and its policy admits all", problems, "docs/security.md has the policy.")
+    yield ok_or(
+        "failed", name, "enabled, and its policy allows the services", problems, "docs/security.md has the policy."
+    )
 
 
 def in_flight(facts: Facts) -> Iterator[Check]:
-    """Check the messages in flight: beyond SQS's limit, nothing more is delivered."""
+    """Check the messages in flight. Beyond SQS's limit, it delivers no more."""
     attributes = facts.queue(facts.stack.source)
     hidden = int(attributes["ApproximateNumberOfMessagesNotVisible"])
     waiting = int(attributes["ApproximateNumberOfMessages"])
     detail = f"{number(hidden)} of about {number(_IN_FLIGHT_LIMIT)} messages in flight, {number(waiting)} waiting"
     status: Status = "ok" if hidden < _IN_FLIGHT_WARNING else "warning" if hidden < _IN_FLIGHT_LIMIT else "failed"
-    remedy = "" if status == "ok" else "Messages are deferred: find out why (docs/operate.md, in-flight)."
+    remedy = "" if status == "ok" else "Find out why messages are deferred (docs/operate.md, in-flight)."
     yield Check("in-flight", status, detail, remedy)
 
 
 def letters(facts: Facts) -> Iterator[Check]:
-    """Check whether letters wait to be looked at."""
+    """Check whether there are dead letters or undelivered events."""
     for name, queue, remedy in (
-        ("dead-letters", facts.stack.dead_letters, "completion-sync dead-letters; then redrive."),
-        ("undelivered", facts.stack.undelivered, "completion-sync dead-letters --undelivered; redrive --undelivered."),
+        ("dead-letters", facts.stack.dead_letters, "completion-sync dead-letters, then redrive."),
+        (
+            "undelivered",
+            facts.stack.undelivered,
+            "completion-sync dead-letters --undelivered, then redrive --undelivered.",
+        ),
     ):
         found = int(facts.queue(queue)["ApproximateNumberOfMessages"])
         yield Check(name, "warning" if found else "ok", count(found, "letter"), remedy if found else "")
