@@ -112,7 +112,7 @@ def _switch(on: Callable[[World], object], off: Callable[[World], object] = lamb
 
 
 def _rotate(world: World) -> None:
-    """Give Thrive's client a new secret; the old one stays good."""
+    """Add a client secret at Thrive; the old one stays valid."""
     old = world.api.client_secret
     world.api.client_secret = secrets.token_urlsafe(24)
     world.client_secrets.append(world.api.client_secret)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _DRAIN_SECONDS, _DRAIN_SECONDS_PER_MESSAGE = 120.0, 0.05
 _TWICE_SHARE = 0.03
 _TICK = 0.05
-# A step lasts until all that goes wrong in it has hit something, but no longer than this.
+# A step lasts until each of its faults has hit something, but no longer than this.
 _STEP_SECONDS = 6.0
 _LEAST_STEP_SECONDS = 0.3
 # The next step waits, but not for long, while more than so many steps' messages are unsettled.

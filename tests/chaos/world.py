@@ -126,7 +126,7 @@ class World:
     """Everything that a run is made of.
 
     `clock` holds the seconds by which the function's wall clock differs from the true time. `sent` holds each message
-    with its FIFO group, if it has one; `hits` counts what went wrong, by act, of all that was `planned`;
+    with its FIFO group, if it has one; `hits` counts the faults that hit something, by act, of those `planned`;
     `rate_limited` counts the messages that were sent while the rate was limited.
     """
 

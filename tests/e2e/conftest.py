@@ -63,7 +63,7 @@ class Pipeline:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             self.rig.poller.check()
-            assert time.monotonic() < deadline, f"waited in vain; the poller counted {self.rig.poller.counts}"
+            assert time.monotonic() < deadline, f"not in time; the poller counted {self.rig.poller.counts}"
             time.sleep(0.02)
 
     def recorded(self) -> list[str]:
@@ -71,7 +71,7 @@ class Pipeline:
         return sorted(entry.key.user_id for entry in self.thrive.ledger)
 
     def output(self) -> str:
-        """Return all that the function wrote to standard output and standard error."""
+        """Return everything that the function wrote to standard output and standard error."""
         return "".join(path.read_text() for path in self.rig.logs if path.exists())
 
 

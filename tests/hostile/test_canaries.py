@@ -39,6 +39,8 @@ from tests.support.sockets import answer, close, head, reset, response, say
 from tests.support.sqs import fail_with
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from tests.hostile.world import Seen
     from tests.support.sockets import Behaviour, Peer, Received
 
@@ -227,24 +229,38 @@ def test_a_learner_in_what_thrive_says(status: int, event: dict[str, Any]) -> No
             assert (text, leaks(it, event)) == (text, {})
 
 
+class Objects:
+    """A behaviour that first searches the objects of this package for canaries; ``shown`` has them by class."""
+
+    def __init__(self, behaviour: Behaviour, show: Callable[[object], str], allowed: Collection[str]) -> None:
+        """Answer with ``behaviour``; ``show`` returns the text to search, ``allowed`` names canaries it may hold."""
+        self._behaviour = behaviour
+        self._show = show
+        self._allowed = allowed
+        # Kept, so that no new object gets the id of one of them.
+        self._of_other_tests = gc.get_objects()
+        self._ids = set(map(id, self._of_other_tests))
+        self.classes: set[str] = set()
+        self.shown: dict[str, set[str]] = {}
+
+    def __call__(self, peer: Peer) -> None:
+        for each in gc.get_objects():
+            if str(type(each).__module__).startswith("completion_sync.") and id(each) not in self._ids:
+                name = type(each).__name__
+                self.classes.add(name)
+                if names := found(self._show(each), allowed=self._allowed):
+                    self.shown[name] = self.shown.get(name, set()) | names
+        self._behaviour(peer)
+
+
 @KINDS
 def test_objects_do_not_show_credentials(kind: str) -> None:
     """While a request is on its way, no object of this package shows a credential when it is printed."""
-    shown: dict[str, set[str]] = {}
-    of_other_tests = gc.get_objects()
-    ids = set(map(id, of_other_tests))
-
-    def look(peer: Peer) -> None:
-        for each in gc.get_objects():
-            if str(type(each).__module__).startswith("completion_sync.") and id(each) not in ids:
-                text = f"{each!r} {each} {getattr(each, '__dict__', '')}"
-                shown[type(each).__name__] = found(text, allowed=canaries.LEARNER)
-        recorded(peer)
-
-    with world(secret=SECRETS[kind], token=token(1), completion=look) as it:
+    objects = Objects(recorded, lambda each: f"{each!r} {each} {getattr(each, '__dict__', '')}", canaries.LEARNER)
+    with world(secret=SECRETS[kind], token=token(1), completion=objects) as it:
         assert leaks(it, sqs_event(sqs_record(FIELDS))) == {}
-    assert {"Grant", "Credentials", "Message"} <= set(shown)
-    assert {name: names for name, names in shown.items() if names} == {}
+    assert {"Grant", "Credentials", "Message"} <= objects.classes
+    assert objects.shown == {}
 
 
 @KINDS

@@ -5,7 +5,6 @@ The same search as in test_canaries. A reference may stand in the path of its lo
 
 from __future__ import annotations
 
-import gc
 import json
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -13,19 +12,20 @@ from urllib.parse import quote
 
 import pytest
 
-from completion_sync.errors import EventNotRecordedError
+from completion_sync.errors import EventNotRecordedError, TemporaryError
 from tests.hostile.test_canaries import (
     ANSWERS,
     AWS_FAILURES,
     EVERYTHING,
     SECRETS,
     DefectError,
+    Objects,
     leaks,
     quoting,
     token,
 )
 from tests.hostile.world import found_person, world
-from tests.support.canaries import EMAIL, NAME, REFERENCE, found, secret_text
+from tests.support.canaries import CANARIES, EMAIL, NAME, REFERENCE, secret_text
 from tests.support.fakes import COMPLETED_AT, completion_fields, eventbridge_event, sqs_event, sqs_record
 from tests.support.s3 import FakeS3
 from tests.support.sockets import answer
@@ -90,6 +90,27 @@ def test_messages_reach_every_outcome_that_they_are_for() -> None:
         assert seen.outcomes == kinds
         lookups = [request for request in it.server.requests if request.target.startswith("/rest/v1/users/")]
         assert len(lookups) == 2
+
+
+# Where it is planted, in place of which function, and what is done there instead.
+PLANTED: dict[str, tuple[str, Any]] = {
+    "output": ("observability.Telemetry.message", lambda self, message, *_: self.notice(message.body)),
+    "calls to SQS": ("queues._attributes", lambda message, *_: {"sourceQueue": message.body}),
+    "details of dead letters": ("queues._attributes", lambda message, *_: {"detail": message.body}),
+    "errors inside": ("people._user_id", mock.Mock(side_effect=TemporaryError("unavailable", REFERENCE))),
+    "error": ("handler._record_event", mock.Mock(side_effect=EventNotRecordedError(REFERENCE))),
+}
+
+
+@pytest.mark.parametrize("place", PLANTED)
+def test_the_search_finds_a_planted_reference(place: str) -> None:
+    """A deliberate leak of the reference is found in its place."""
+    name, careless = PLANTED[place]
+    with (
+        world(secret=secret_text(), token=token(1), s3=configuration()) as it,
+        mock.patch(f"completion_sync.{name}", careless),
+    ):
+        assert "reference" in leaks(it, DIRECT if place == "error" else BATCH)[place]
 
 
 def people(fields: object) -> Behaviour:
@@ -180,23 +201,24 @@ def test_a_broken_table_is_not_quoted(line: str, event: dict[str, Any]) -> None:
         assert "content.csv: line" in it.invoke(event).recording.out.getvalue()
 
 
+def objects_in_a_lookup() -> Objects:
+    """Deliver an event about the person with the canary reference; return the objects that exist during the lookup."""
+    objects = Objects(found_person, lambda each: f"{each!r} {each}", allowed=set(CANARIES) - {"reference", "e-mail"})
+    with world(secret=secret_text(), token=token(1), s3=configuration(), lookup=objects) as it:
+        it.invoke(sqs_event(sqs_record(statement())))
+    return objects
+
+
 def test_objects_do_not_show_references() -> None:
     """While a person is looked up, no object of this package shows the reference when it is printed."""
-    shown: dict[str, set[str]] = {}
-    # Kept, so that no new object gets the id of one of them.
-    of_other_tests = gc.get_objects()
-    ids = set(map(id, of_other_tests))
+    objects = objects_in_a_lookup()
+    assert {"Unresolved", "People", "Message"} <= objects.classes
+    assert objects.shown == {}
 
-    def look(peer: Peer) -> None:
-        for each in gc.get_objects():
-            if str(type(each).__module__).startswith("completion_sync.") and id(each) not in ids:
-                shown[type(each).__name__] = found(f"{each!r} {each}") & {"reference", "e-mail"}
-        found_person(peer)
 
-    with world(secret=secret_text(), token=token(1), s3=configuration(), lookup=look) as it:
-        it.invoke(sqs_event(sqs_record(statement())))
-    assert {"Unresolved", "People", "Message"} <= set(shown)
-    assert {name: names for name, names in shown.items() if names} == {}
+def test_an_object_that_shows_the_reference_is_found() -> None:
+    with mock.patch("completion_sync.completion.Unresolved.__repr__", lambda each: f"Unresolved({each.user_ref})"):
+        assert "reference" in objects_in_a_lookup().shown["Unresolved"]
 
 
 DEFECTS = [

@@ -569,7 +569,7 @@ DIRECT = pytest.mark.parametrize("direct", [False, True], ids=["SQS", "direct"])
 def everything(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
-    """Return a function that invokes with an event, and returns all that leaves the function, escapes undone.
+    """Return a function that invokes with an event, and returns everything that leaves the function, unescaped.
 
     Everything that could log does so, at DEBUG.
     """
@@ -593,7 +593,7 @@ def everything(
 
 
 def echo(status: int) -> Callable[[Request], Response]:
-    """Return an answer that quotes, in every field, all that a careless server could quote."""
+    """Return an answer that quotes, in every field, everything that a careless server could quote."""
 
     def respond(request: Request) -> Response:
         header = request.headers.get("Authorization", "")

@@ -495,7 +495,7 @@ BITES = (
     bite(
         "what was not begun goes on in a later invocation",
         750,
-        "calls for one completion|is to come again|by a memory|at once",
+        "calls for one completion|will be delivered again|by a memory|at once",
         edit("sync.CompletionSync.run", without_finally),
     ),
     bite(

@@ -93,7 +93,7 @@ class Calls:
     # ---- what happens
 
     def began(self, call: Call) -> None:
-        """See a request leave."""
+        """Note a request that leaves."""
         now = self._world.kernel.now
         self._in_flight += 1
         if self._in_flight > self._most:
@@ -119,7 +119,7 @@ class Calls:
                 self._bad("one invocation in an outage sent more than one request for each of two messages")
 
     def ended(self, call: Call, answer: Answer | None) -> str:
-        """See a request end; return what that means."""
+        """Note a request that ends; return what that means."""
         now = self._world.kernel.now
         self._in_flight -= 1
         self.last_ended, self._wall_at_end = now, self._environment.process.wall()
@@ -181,7 +181,7 @@ class Calls:
             self.out_since = now
 
     def announced(self, text: str) -> None:
-        """See a line of the log: a pause begins with a 429 to a request that was sent after the last one had begun."""
+        """Check a line of the log: a pause begins with a 429 to a request sent after the last one had begun."""
         match = _PAUSED.match(text)
         if match is None or match[1] != self._kind:
             return
@@ -229,7 +229,7 @@ class Calls:
             and all(failed for _, failed in invocation.probes)
             and not self._has_failed_before(subject)
         ):
-            return "it was not the probe, though all that were had failed before"
+            return "it was not the probe, though all probes had failed before"
         return None
 
     def _has_failed_before(self, subject: Hashable) -> bool:

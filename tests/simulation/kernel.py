@@ -27,7 +27,7 @@ _current: list[Kernel] = []
 
 
 def kernel() -> Kernel:
-    """Give the kernel of the run in progress."""
+    """Return the kernel of the run in progress."""
     return _current[-1]
 
 
@@ -158,11 +158,11 @@ class Kernel:
     # ---- the outside: events, processes, the run
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """Have a function called at a time; it must not block."""
+        """Schedule a call of a function, which must not block, at a time."""
         self.push(time, _Event(time, None, action))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Have a function called in ``seconds``; it must not block."""
+        """Schedule a call of a function, which must not block, in ``seconds``."""
         self.at(self.now + seconds, action)
 
     def push(self, time: float, event: _Event) -> None:
@@ -178,7 +178,7 @@ class Kernel:
         self.wake(task)
 
     def run(self, until: float) -> None:
-        """Let everything happen up to a time, or until nothing is left to happen or :meth:`stop` is called."""
+        """Run everything up to a time, or until nothing is left to happen or :meth:`stop` is called."""
         self._until, self._stopped = until, False
         _current.append(self)
         try:
@@ -258,7 +258,7 @@ class Kernel:
         self._block(task)
 
     def wake(self, task: Task) -> None:
-        """Make a blocked thread run again, in some order with all that happens at this moment."""
+        """Make a blocked thread run again, in a random order with everything else due at this moment."""
         if task not in self._live:
             return
         if task.event is not None and task.event.alive:
@@ -382,7 +382,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release it."""
         self._owner = None
         run = kernel()
         # A lock of a class outlives processes and runs: whoever is dead waits no longer.
@@ -406,7 +406,7 @@ class RLock(Lock):
         return True
 
     def release(self) -> None:
-        """Give it back once."""
+        """Undo one acquisition."""
         self._depth -= 1
         if self._depth == 0:
             super().release()
@@ -498,7 +498,7 @@ class Future:
         return self._result
 
     def add_waiting(self, task: Task) -> None:
-        """Have a thread woken at the end."""
+        """Wake a thread at the end."""
         self._waiting.append(task)
 
     def _end(self, state: str) -> None:
@@ -543,7 +543,7 @@ class ThreadPoolExecutor(Executor):
         self._work: deque[tuple[Future, Callable[..., Any], tuple[Any, ...]]] = deque()
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
-        """Have a function called in one of the threads; a switch point.
+        """Call a function in one of the threads; a switch point.
 
         :raises RuntimeError: no thread is to be had; as with the real one, the work is in the queue all the same.
         """

@@ -232,7 +232,7 @@ class Fleet:
             self._world.poller.settle(invocation, outcome)
 
     def died(self, environment: Environment, invocation: Invocation) -> None:
-        """See an environment die in an invocation."""
+        """Note an environment that dies in an invocation."""
         self._world.trace("died", environment.name)
         if invocation.direct is not None:
             self._try_again(invocation)

@@ -59,7 +59,7 @@ class WrongError(AssertionError):
 
 
 def first_wrong(seeds: Iterable[int], package: Package) -> Report | None:
-    """Run seeds until one goes wrong; return that one's report."""
+    """Run seeds until one fails; return the report of that one."""
     return next((report for report in (simulate(package, seed) for seed in seeds) if report.violations), None)
 
 

@@ -84,7 +84,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class RateLimit:
-    """A token bucket; ``says_when``: refused requests are told when to come again."""
+    """A token bucket; with ``says_when`` a refusal carries ``Retry-After``."""
 
     per_second: float
     burst: float
@@ -287,7 +287,7 @@ _BROKEN_TABLES = (b"", b"code,contentId\ncode-0\n", b"code,contentId\na,b\na,c\n
 
 
 def _configure(scenario: Scenario, rng: random.Random, span: float) -> None:
-    """Give some messages codes, and some of these a foreign shape; draw what happens to the mapping and the table.
+    """Use content codes in some messages, some of them in a foreign shape; draw the changes of mapping and table.
 
     Each version of the table maps ``code-3`` to a content id of its own, such as ``content-3~2``. Some codes are added
     late, some never.
@@ -348,9 +348,9 @@ def _versions(
 def _by_reference(
     sent: list[Sent], rng: random.Random, span: float, *, fifo: bool
 ) -> tuple[list[Sent], dict[str, float]]:
-    """Give some messages references instead of user ids; some of the people are created late, some never.
+    """Replace some user ids by references; some of the people are created late, some never.
 
-    A FIFO queue waits for nobody: there all people are there from the beginning, or never.
+    Messages of a FIFO queue wait for nobody, so there each person exists from the beginning or never.
     """
     people: dict[str, float] = {}
     changed: list[Sent] = []

@@ -294,7 +294,7 @@ class Thrive:
         return None
 
     def _words(self, headers: Mapping[str, str]) -> bytes:
-        """Return an error's body: it quotes all that must not go further."""
+        """Return the body of an error, which quotes everything that must not be passed on."""
         return json.dumps({"message": f"{E_MAIL}: {dict(headers)}"}).encode()
 
     def _serve(self, call: Call, body: bytes) -> Answer:
@@ -370,7 +370,7 @@ class _Bucket:
         return True
 
     def retry_after(self, _now: float) -> str | None:
-        """Return what a refused request is told: whole seconds until the next one is let through, or nothing."""
+        """Return the ``Retry-After`` of a refusal, in whole seconds until a request is allowed again, or None."""
         if not self._limit.says_when:
             return None
         return str(math.ceil((1 - self._tokens) / self._limit.per_second))

@@ -1,4 +1,4 @@
-"""The watch: sees all that happens, and says what must not.
+"""The watch: sees everything that happens, and reports what must not.
 
 What must hold in every run, and is checked at the moment when it could break:
 
@@ -23,7 +23,7 @@ What must hold in every run, and is checked at the moment when it could break:
   for anything that was remembered for more than a minute;
 - the answer is well formed, names each failed message once and none that was recorded; nothing is raised for SQS; no
   invocation runs into the hard stop;
-- one log line per message, which says what became of it; no marker in any output (logs, answers, errors, attributes).
+- one log line per message, with its outcome; no marker in any output (logs, answers, errors, attributes).
 
 And at the end: each message is recorded once, or is in the dead-letter queue for a reason that is true; none was moved
 there by SQS for an outage; and everything was settled in time.
@@ -109,7 +109,7 @@ class Watch:
     # ---- Thrive
 
     def called(self, call: Call) -> None:
-        """See a request leave."""
+        """Note a request that leaves."""
         memory = call.environment.memory
         memory.asked_at = self._world.kernel.now
         if call.kind != "tokens":
@@ -124,7 +124,7 @@ class Watch:
         return sent.group if self._world.source.fifo else sent.key
 
     def arrived(self, call: Call) -> None:
-        """See a request arrive."""
+        """Note a request that arrives."""
         if call.kind == "tokens":
             self._token_request(call)
             return
@@ -209,7 +209,7 @@ class Watch:
         return age if age < memory.token[2] else None
 
     def ended(self, call: Call, answer: Answer | None) -> None:
-        """See a caller stop waiting, with or without an answer."""
+        """Note a caller that stops waiting, with or without an answer."""
         what = self._calls_of(call).ended(call, answer)
         if answer is None:
             return
@@ -270,16 +270,16 @@ class Watch:
         return getattr(call.environment, name)
 
     def committed(self, key: str) -> None:
-        """See a record made."""
+        """Note a record that is made."""
         self._commits.append(self._world.kernel.now)
 
     def stale_connection(self, environment: Environment) -> None:
-        """See a request on a connection that the server has closed, as it was idle for a minute."""
+        """Note a request on a connection that the server has closed, as it was idle for a minute."""
         if not environment.odd_times:
             self._bad("a request on a connection that was idle for more than a minute")
 
     def secret_read(self, environment: Environment) -> None:
-        """See the secret read."""
+        """Note a read of the secret that begins."""
         self.calls["secrets"] += 1
         memory, now = environment.memory, self._world.kernel.now
         memory.asked_at = now
@@ -297,7 +297,7 @@ class Watch:
         memory.secret_asked_at, memory.secret_was_given, memory.unread_refusal = now, False, False
 
     def secret_given(self, environment: Environment) -> None:
-        """See the secret returned."""
+        """Note the secret that a read returns."""
         environment.memory.secret_was_given = True
         environment.memory.secret = self._world.current_secret
         environment.memory.refusals_at_read = environment.memory.refusals
@@ -305,7 +305,7 @@ class Watch:
     # ---- S3
 
     def config_asked(self, environment: Environment, call: str) -> None:
-        """See a call to S3 begin."""
+        """Note a call to S3 that begins."""
         memory = environment.memory
         if call == "list":
             memory.config_listed_at = self._world.kernel.now
@@ -313,14 +313,14 @@ class Watch:
             memory.table_unread_since, memory.table_asked_at = float("inf"), self._world.kernel.now
 
     def config_listed(self, environment: Environment) -> None:
-        """See a listing returned."""
+        """Note the listing that a call returns."""
         now, memory = self._world.kernel.now, environment.memory
         newest = self._tables(now)[-1]
         is_unread = newest.is_valid and newest.data not in [upload.data for _, upload in memory.configs]
         memory.table_unread_since = min(memory.table_unread_since, now) if is_unread else float("inf")
 
     def config_read(self, environment: Environment, data: bytes) -> None:
-        """See a file read to its end."""
+        """Note a file that was read to its end."""
         upload = next(one for one in self._world.scenario.uploads if one.data == data)
         if upload.is_valid:
             environment.memory.configs.append((self._world.kernel.now, upload))
@@ -341,7 +341,7 @@ class Watch:
         return [one for at, one in read if at < started], [one for at, one in read if at >= started]
 
     def content_arrived(self, call: Call, content_id: str) -> None:
-        """See the content id of a completion that has arrived."""
+        """Check the content id of a completion that has arrived."""
         environment = call.environment
         sent, memory = self._by_key[call.about][0], environment.memory
         if sent.code is None or environment.odd_times or call.invocation is None:
@@ -370,12 +370,12 @@ class Watch:
     # ---- SQS
 
     def postpone_attempted(self, environment: Environment, receipts: list[str]) -> None:
-        """See an attempt to put messages off, whatever comes of it."""
+        """Note an attempt to postpone messages, successful or not."""
         if environment.invocation is not None:
             environment.invocation.postponed.update(receipts)
 
     def postponed(self, message: Stored, seconds: int) -> None:
-        """See a message put off."""
+        """Note a message that is postponed."""
         environment = self._world.fleet.environment()
         whole = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(message.receives - 1, 30))
         longest = max(whole, environment.memory.longest_retry_after, 60.0) + 1
@@ -410,7 +410,7 @@ class Watch:
             self._bad(f"put off by {seconds} s for an unknown person, {age:.0f} s old")
 
     def dead_lettered(self, body: str, attributes: Mapping[str, str]) -> None:
-        """See the function send a message to the dead-letter queue."""
+        """Note a message that the function sends to the dead-letter queue."""
         self.output(json.dumps(dict(attributes)))
         source = attributes.get("sourceMessageId", "")
         sent = self.sent_of.get(source) or next(
@@ -442,13 +442,13 @@ class Watch:
             self._bad(f"{sent.name} ({sent.fate}) was dead-lettered for {reason} {status}")
 
     def requeued(self, body: str) -> Sent:
-        """See a direct event sent to the retry queue."""
+        """Note a direct event that is sent to the retry queue."""
         sent = next(one for one in self._world.scenario.sent if one.direct and one.body == body)
         self._requeued.add(sent.number)
         return sent
 
     def acknowledged(self, message: Stored) -> None:
-        """See the event source about to delete a message."""
+        """Check a message that the event source is about to delete."""
         sent = self.sent_of[message.id]
         self._check_settled(sent)
         self._settled_at.setdefault(sent.number, self._world.kernel.now)
@@ -458,19 +458,19 @@ class Watch:
             self._bad(f"{sent.name} ({sent.fate}) was acknowledged without an answer or a dead letter")
 
     def expired(self, message: Stored) -> None:
-        """See a message expire."""
+        """Note a message that expires."""
         self._bad(f"{message.id} expired")
 
     # ---- Lambda
 
     def stopped_hard(self, environment: Environment, invocation: Invocation) -> None:
-        """See an invocation reach its timeout."""
+        """Note an invocation that reaches its timeout."""
         self._world.trace("stopped hard", environment.name)
         if not environment.process.stalled:
             self._bad(f"invocation {invocation.number} ran into the hard stop")
 
     def logged(self, environment: Environment, text: str) -> None:
-        """See the function write a line."""
+        """Check a line that the function writes."""
         self.output(text)
         invocation, line = environment.invocation, json.loads(text)
         if invocation is None:
@@ -486,7 +486,7 @@ class Watch:
                 calls.announced(str(line.get("message", "")))
 
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
-        """See an invocation end by itself."""
+        """Check an invocation that ends by itself."""
         if isinstance(outcome, Exception):
             self._world.trace("raised", type(outcome).__name__)
             self.output(f"{outcome} {outcome!r}")
@@ -515,7 +515,7 @@ class Watch:
             return
         if len(named) != len(set(named)) or not set(named) <= ids:
             self._bad("the answer names a message twice, or one that was not in the batch")
-        if invocation.without_thread:  # a defect of the machine: all that holds then is that nothing is lost
+        if invocation.without_thread:  # a defect of the machine: then only this holds: nothing is lost
             return
         for defect in invocation.defects:
             self._bad(f"a defect: {defect}")
@@ -662,13 +662,13 @@ class Watch:
         if environment.odd_times or sent.ref is not None:
             return
         if in_time:
-            self._bad(f"{sent.name} was recorded, and is to come again")
+            self._bad(f"{sent.name} was recorded, and will be delivered again")
         is_hurried = now - invocation.started > FUNCTION_TIMEOUT - 2.0
         if outcomes == ["deferred"] and receipt not in invocation.postponed and not is_hurried:
             self._bad(f"{sent.name} was deferred without being put off")
 
     def output(self, text: str) -> None:
-        """See what anybody may read."""
+        """Check a text that anybody may read."""
         if MARKER in text or any(form in text for form in self._world.secret_forms):
             at = text.find(MARKER)
             self._bad(f"an output holds what it must not: …{text[max(0, at - 200) : at + 100]}…")

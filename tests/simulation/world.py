@@ -82,7 +82,7 @@ class World:
             self.kernel.at(at, lambda what=what, secret=secret: self._rotate(what, secret))
 
     def run(self) -> Report:
-        """Let it all happen, and judge."""
+        """Run it to the end, and judge."""
         bootstrap: Any = self.package.bootstrap
         bootstrap.application = lambda: self.fleet.environment().application()
         bootstrap.connection_pool = lambda *arguments: self.fleet.environment().pool(arguments[-1])
@@ -119,15 +119,15 @@ class World:
         self.kernel.stop()
 
     def trouble(self, where: str) -> str | None:
-        """Give the trouble that is on there."""
+        """Return the trouble in that place at the moment, if any."""
         return self.scenario.spell(where, self.kernel.now)
 
     def noise(self, kind: str) -> float:
-        """Give how likely it is now."""
+        """Return the current probability of this kind of fault."""
         return self.scenario.noise.get(kind, 0.0) if self.kernel.now < self.scenario.healed else 0.0
 
     def chance(self, prefix: str) -> str | None:
-        """Throw the dice for a request."""
+        """Draw the fault that a request meets, if any."""
         if self.kernel.now >= self.scenario.healed:
             return None
         for kind, probability in self.scenario.noise.items():
@@ -137,7 +137,7 @@ class World:
         return None
 
     def chance_of(self, kind: str) -> bool:
-        """Throw the dice for one kind."""
+        """Draw whether one kind of fault occurs now."""
         probability = self.noise(kind)
         return probability > 0 and self.rng.random() < probability
 
@@ -151,13 +151,13 @@ class World:
         return min(8.0, self.scenario.latency * self.rng.lognormvariate(0.0, 0.7))
 
     def environment_variables(self) -> dict[str, str]:
-        """Give the function's environment variables."""
+        """Return the function's environment variables."""
         dead_letters = self.dead_letters.url if self.scenario.has_dead_letter_queue else None
         variables = environment_variables(self.source.url, dead_letters, self.scenario.in_flight)
         return variables | ({"CONFIG_URI": CONFIG_URI} if self.scenario.uploads else {})
 
     def sqs_client(self, environment: Environment) -> SqsClient:
-        """Give an environment its client."""
+        """Return a client of SQS for an environment."""
         return SqsClient(self, environment)
 
     def _thread_fails(self) -> bool:

@@ -63,7 +63,7 @@ _FORMS = {name: forms(re.findall(r"canary[A-Za-z0-9]+", value)[0]) for name, val
 
 
 def everything_about(*errors: BaseException | None, suppressed: bool = True) -> str:
-    """Return all that a log or a debugger could show of errors: text, attributes, notes, traceback, and their chains.
+    """Return everything that a log or a debugger could show of errors: text, attributes, notes, traceback, chain.
 
     :param suppressed: include a context that ``raise … from None`` suppresses: it is not printed, but still attached.
     """

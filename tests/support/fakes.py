@@ -428,7 +428,7 @@ def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
 
 
 def texts_of(error: BaseException) -> str:
-    """Return all that a careless log could show of an error: text, arguments, attributes, and its chain."""
+    """Return everything that a careless log could show of an error: text, arguments, attributes, and its chain."""
     seen: list[str] = []
     link: BaseException | None = error
     while link is not None:

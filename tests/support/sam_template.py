@@ -126,7 +126,7 @@ class Transformed:
         return self.resources[logical_id]["Properties"]
 
     def depends_on(self, logical_id: str) -> set[str]:
-        """Return all that CloudFormation creates before a resource: by DependsOn, by reference, or through others."""
+        """Return what CloudFormation creates before a resource: by DependsOn, by reference, or through others."""
         found: set[str] = set()
         unseen = {logical_id}
         while unseen:

@@ -26,6 +26,7 @@ from tests.support.fakes import (
     json_response,
     token_response,
 )
+from tests.support.s3 import CONFIG_URI, FakeS3
 from tests.support.sqs import FakeSqs
 
 if TYPE_CHECKING:
@@ -74,6 +75,26 @@ def test_clients_of_aws_give_up_within_seconds(monkeypatch: pytest.MonkeyPatch) 
     for config in configs.values():
         tries = config.retries["total_max_attempts"]
         assert tries * (config.connect_timeout + config.read_timeout) <= 10
+
+
+@pytest.mark.parametrize(("endpoint", "style"), [("http://127.0.0.1:9", "path"), ("", "auto")])
+def test_s3_is_addressed_by_path_only_at_an_emulator(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, style: str
+) -> None:
+    configs: list[Any] = []
+
+    def create(name: str, **options: Any) -> Any:
+        assert name == "s3"
+        configs.append(options["config"])
+        return FakeS3(mapping__json='{"version": 1}')
+
+    monkeypatch.setattr("boto3.client", create)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    application = build(settings(CONFIG_URI=CONFIG_URI), clock=FakeClock())
+    assert application.config is not None
+    assert application.config.mapping(application.clock.now()) is not None
+    [config] = configs
+    assert config.s3 == {"addressing_style": style}
 
 
 def test_calls_to_thrive_and_to_sqs_have_threads_of_their_own() -> None:

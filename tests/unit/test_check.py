@@ -90,14 +90,14 @@ def test_a_bad_secret_is_named(check: Any, secret: str, detail: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "detail"),
+    ("code", "detail", "remedy"),
     [
-        ("ResourceNotFoundException", "has no value yet"),
-        ("AccessDeniedException", "answered AccessDeniedException"),
-        ("ThrottlingException", "answered ThrottlingException"),
+        ("ResourceNotFoundException", "has no value yet", "put-secret-value"),
+        ("AccessDeniedException", "answered AccessDeniedException", "put-secret-value"),
+        ("ThrottlingException", "answered ThrottlingException", "Try again"),
     ],
 )
-def test_a_secret_that_cannot_be_read_is_told_apart(check: Any, code: str, detail: str) -> None:
+def test_the_reason_why_a_secret_cannot_be_read_is_named(check: Any, code: str, detail: str, remedy: str) -> None:
     def fail(function: Function) -> None:
         function.secrets.failure = client_error(code)
 
@@ -105,6 +105,7 @@ def test_a_secret_that_cannot_be_read_is_told_apart(check: Any, code: str, detai
 
     assert found["secret"]["status"] == "failed"
     assert detail in found["secret"]["detail"]
+    assert remedy in found["secret"]["remedy"]
 
 
 def test_a_tenant_of_another_environment_is_refused_a_token(check: Any) -> None:
@@ -122,27 +123,42 @@ def test_basic_credentials_need_no_token(check: Any, thrive: ContractedStandIn) 
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"),
+    ("fault", "status", "remedy"),
     [
-        ({"status": 403}, "warning"),
-        ({"status": 401}, "failed"),
-        ({"status": 500}, "failed"),
-        ({"status": 404, "spoil": "html"}, "failed"),
-        ({"status": 200, "body": "{}"}, "failed"),
+        ({"status": 403}, "warning", "the scope api/read"),
+        ({"status": 401}, "failed", "tenantId and clientSecret"),
+        ({"status": 302}, "failed", "tenantId and clientSecret"),
+        ({"status": 429}, "failed", "Try again"),
+        ({"status": 500}, "failed", "Try again"),
+        ({"status": 404, "spoil": "html"}, "failed", "Try again"),
+        ({"status": 200, "body": "{}"}, "failed", "THRIVE_BASE_URL"),
     ],
 )
 def test_only_thrives_own_404_shows_that_people_can_be_looked_up(
-    check: Any, thrive: ContractedStandIn, fault: dict[str, Any], status: str
+    check: Any, thrive: ContractedStandIn, fault: dict[str, Any], status: str, remedy: str
 ) -> None:
     thrive.faults.add(Fault(route="user", times=None, **fault))
 
-    assert check()["read-scope"]["status"] == status
+    found = check()["read-scope"]
+
+    assert found["status"] == status
+    assert remedy in found["remedy"]
 
 
 def test_a_scope_that_is_refused_matters_only_to_references(check: Any, thrive: ContractedStandIn) -> None:
     found = check(THRIVE_READ_SCOPE="api/none")
 
     assert (found["token"]["status"], found["read-scope"]["status"]) == ("ok", "warning")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_an_empty_completion_that_is_refused_as_invalid_shows_that_the_client_may_write(
+    check: Any, thrive: ContractedStandIn, status: int
+) -> None:
+    thrive.contract_checked = False
+    thrive.faults.add(Fault(route="completion", status=status))
+
+    assert check({"write": True})["write-scope"]["status"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -229,14 +245,19 @@ def test_the_configuration_is_read(
     assert detail in found["detail"]
 
 
-def test_a_mapping_with_references_needs_the_read_scope(
-    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn
+@pytest.mark.parametrize(
+    ("mapping", "status"),
+    [(MAPPING, "failed"), (MAPPING.replace("userRef", "userId"), "warning"), ("{", "warning")],
+    ids=["references", "ids", "invalid"],
+)
+def test_only_a_mapping_with_references_needs_the_read_scope(
+    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn, mapping: str, status: str
 ) -> None:
     thrive.faults.add(Fault(route="user", times=None, status=403))
 
-    found = check_with_bucket(monkeypatch, thrive, Bucket(mapping_json=MAPPING))
+    found = check_with_bucket(monkeypatch, thrive, Bucket(mapping_json=mapping))
 
-    assert found["read-scope"]["status"] == "failed"
+    assert found["read-scope"]["status"] == status
 
 
 def check_with_bucket(

@@ -128,6 +128,7 @@ def test_what_changed_between_listing_and_reading_is_read_once():
     world = World(mapping__json=NATIVE)
     world.s3.on_call = lambda operation: world.s3.put("mapping.json", IGNORING) if operation == "get" else None
     assert world.mapping() == Mapping((), ignores_others=True)
+    assert world.mapping() == Mapping((), ignores_others=True)
     assert world.mapping(MAX_AGE) == Mapping((), ignores_others=True)
     assert world.s3.taken_calls() == ["list", "get mapping.json", "list"]
 
@@ -270,10 +271,12 @@ def test_a_bad_mapping_without_a_copy_defers_everything_and_is_read_again_when_i
     assert (world.taken_lines(), world.config.has_error()) == ([], False)
 
 
-def test_a_bad_table_without_a_copy_defers_codes_only():
+def test_a_bad_table_without_a_copy_defers_codes_only_and_is_read_again_soon():
     world = World(mapping__json=NATIVE, content__csv="code,contentId\nA,\n")
     assert world.deferral("A")[1].startswith("content.csv: line 2: contentId: must be")
     assert world.mapping() is not None
+    world.s3.put("content.csv", TABLE)
+    assert world.content_id("A", RETRY_WITHOUT_COPY_SECONDS) == "1"
 
 
 @pytest.mark.parametrize("max_age", [0, MAX_AGE])
@@ -388,6 +391,8 @@ FAILURES: dict[str, tuple[Exception, str, str]] = {
     "throttled": (client_error("SlowDown", 503), "unavailable", "S3 answered SlowDown"),
     "kms-throttled": (client_error("KMS.ThrottlingX", 400), "unavailable", "S3 answered KMS.ThrottlingX"),
     "request-lost": (client_error("RequestTimeout", 400), "unavailable", "S3 answered RequestTimeout"),
+    "over-limit": (client_error("RequestLimitExceeded", 400), "unavailable", "S3 answered RequestLimitExceeded"),
+    "slowed-down": (client_error("SlowDown", 400), "unavailable", "S3 answered SlowDown"),
     "broken": (client_error("InternalError", 500), "unavailable", "S3 answered InternalError"),
     "hangs": (ReadTimeoutError(endpoint_url=CANARY), "unavailable", "ReadTimeoutError"),
     "unreachable": (EndpointConnectionError(endpoint_url=CANARY), "unavailable", "EndpointConnectionError"),
@@ -429,6 +434,14 @@ def test_with_a_copy_a_failure_changes_nothing_but_the_log(operation, error, rea
     assert world.mapping(RETRY_SECONDS) == Mapping((), ignores_others=True)
 
 
+def test_with_a_copy_of_the_table_its_codes_stay_known_while_s3_fails():
+    world = World(content__csv=TABLE)
+    assert world.content_id("A") == "1"
+    world.s3.fail(client_error("SlowDown", 503))
+    assert world.content_id("A", MAX_AGE) == "1"
+    assert world.deferral("B")[0] == "unavailable"
+
+
 def test_with_a_maximum_age_of_0_each_invocation_tries_again():
     world = World(0, mapping__json=NATIVE)
     world.mapping()
@@ -465,7 +478,8 @@ def test_a_body_that_comes_too_slowly_is_given_up():
     reads = iter([b"{", b'"', b"v"])
     closed = []
 
-    def read(_size: int) -> bytes:
+    def read(size: int) -> bytes:
+        assert size < MAX_BYTES, "a single read of everything could not be given up"
         world.clock.advance(MAX_FETCH_SECONDS / 2 + 1)
         return next(reads)
 

@@ -6,6 +6,7 @@ message at a time, and look at the calls that arrived and at the outcomes.
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
@@ -334,6 +335,12 @@ def test_each_answer_raises_the_pace_a_little() -> None:
     assert pace(it) == pytest.approx(16.5)
 
 
+def test_pace_outlasts_the_first_answer_after_the_pause() -> None:
+    it = throttled_at(20)
+    it.pressure.answered()
+    assert pace(it) == pytest.approx(16.05)
+
+
 @pytest.mark.parametrize(("pause", "binds"), [(10 - 0.1, True), (10 + 0.1, False)])
 def test_pace_is_dropped_by_an_answer_once_it_has_held_nothing_back_for_a_while(pause: float, *, binds: bool) -> None:
     it = throttled_at(20)
@@ -402,6 +409,18 @@ def test_answers_before_the_last_second_do_not_count_for_the_pace() -> None:
     it.clock.advance(1.1)
     it.clock.advance(it.pressure.throttled(it.clock.now(), None))
     assert pace(it) == pytest.approx(0.5)
+
+
+def test_answers_before_the_last_second_take_no_memory() -> None:
+    it = Environment()
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            it.pressure.answered()
+            it.clock.advance(0.5)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 # --- An outage ----------------------------------------------------------------------------------------------------

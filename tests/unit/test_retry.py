@@ -191,17 +191,43 @@ def test_second_attempt_that_is_held_back_leaves_the_first_ones_error_with_the_l
     assert (caught.value.retry_after, len(operation.began)) == (60.0, 1)
 
 
-def test_failure_whose_retry_is_held_back_by_a_pause_is_deferred_for_the_pause() -> None:
+@pytest.mark.parametrize(
+    ("pause", "retry_after", "seconds", "deferred_for"),
+    [(60.0, None, 1e6, 59.9), (2.5, 1.5, 2.0, 1.5)],
+    ids=["pause", "Retry-After"],
+)
+def test_failure_whose_retry_is_held_back_by_a_pause_is_deferred_for_the_longer_of_both(
+    pause: float, retry_after: float | None, seconds: float, deferred_for: float
+) -> None:
     clock = FakeClock()
     ours = pressure(clock)
 
     def fail() -> None:
-        ours.throttled(clock.now(), 60.0)  # by another thread
-        raise unavailable()
+        ours.throttled(clock.now(), pause)  # by another thread
+        raise unavailable(retry_after)
 
     with pytest.raises(TemporaryError) as caught:
-        RetryPolicy(clock, lowest).call(fail, far_deadline(clock), ours, "subject")
-    assert (caught.value.reason, caught.value.retry_after) == ("unavailable", pytest.approx(59.9))
+        RetryPolicy(clock, lowest).call(fail, Deadline(clock, seconds), ours, "subject")
+    assert (caught.value.reason, caught.value.retry_after) == ("unavailable", pytest.approx(deferred_for))
+
+
+@pytest.mark.parametrize("retry_after", [None, 1.5])
+def test_failure_whose_retry_is_held_back_by_an_outage_keeps_its_retry_after(retry_after: float | None) -> None:
+    clock = FakeClock()
+    ours = pressure(clock)
+    sleep = clock.sleep
+
+    def sleep_until_an_outage(seconds: float) -> None:
+        sleep(seconds)
+        for subject in ["a", "b", "c"] * 2:
+            ours.failed(subject)  # by other threads
+
+    clock.sleep = sleep_until_an_outage  # type: ignore[method-assign]
+    operation = Operation(clock, error := unavailable(retry_after))
+    with pytest.raises(TemporaryError) as caught:
+        RetryPolicy(clock).call(operation, far_deadline(clock), ours, "subject")
+    assert caught.value is error
+    assert (caught.value.retry_after, len(operation.began)) == (retry_after, 1)
 
 
 def test_429_without_retry_after_is_deferred_for_the_pause_at_least() -> None:
