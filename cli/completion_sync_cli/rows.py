@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -88,14 +89,14 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[Row]:
     first = next(text, "")
     delimiter = max(_DELIMITERS, key=first.count)
     header = _header(next(csv.reader([first], delimiter=delimiter), []))
-    csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     # The reader does not count the header.
     line = 2
     while True:
         consumed.clear()
         try:
-            cells = next(reader, None)
+            with field_size_limit(MAX_LINE_BYTES):
+                cells = next(reader, None)
         except csv.Error as error:
             # The reader continues with the next line.
             lost = f" (up to line {reader.line_num + 1})" if len(consumed) > 1 else ""
@@ -110,6 +111,16 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[Row]:
         elif cells:
             yield Row(line, raw, problem=f"it has {len(cells)} fields, but the header has {len(header)}")
         line = reader.line_num + 2
+
+
+@contextmanager
+def field_size_limit(limit: int) -> Iterator[None]:
+    """Change the csv module's limit temporarily. It is process-wide, and the content table relies on the default."""
+    previous = csv.field_size_limit(limit)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(previous)
 
 
 def _header(cells: list[str]) -> list[str]:

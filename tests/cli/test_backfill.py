@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from completion_sync.catalogue import parse_table
+from completion_sync.errors import ConfigError
 from completion_sync_cli import checkpoint, sources
+from completion_sync_cli.rows import MAX_LINE_BYTES, field_size_limit
 from sandbox.pipeline.emulator import PROGRAM
 from tests.cli.conftest import ARN, ROOT, Deployed, World, completion, invoke, make_world, process
 from tests.cli.test_check import variable
@@ -45,7 +48,7 @@ def file(tmp_path: Path) -> Path:
 
 def rejects(file: Path) -> list[tuple[str, str]]:
     """Return line and reason of the rejected rows."""
-    with Path(f"{file}.rejects.csv").open(newline="") as lines:
+    with Path(f"{file}.rejects.csv").open(newline="") as lines, field_size_limit(MAX_LINE_BYTES):
         return [(row["line"], row["reason"]) for row in csv.DictReader(lines)]
 
 
@@ -90,6 +93,17 @@ def test_characters_that_sqs_does_not_accept_are_escaped(world: World, tmp_path:
     world.run("backfill", tmp_path / "a.csv", "--yes")
 
     assert [message.body.partition('"note":')[2] for message in world.source.messages] == ['"\\uffff"}']
+
+
+def test_a_large_field_is_read_and_the_content_tables_limit_remains(world: World, tmp_path: Path) -> None:
+    note = "x" * 200_000
+    (tmp_path / "a.csv").write_text(f"userId,contentId,completedAt,note\nu,c,2024-01-01T00:00:00Z,{note}\n")
+
+    world.run("backfill", tmp_path / "a.csv", "--yes")
+
+    assert [message["note"] for message in sent(world)] == [note]
+    with pytest.raises(ConfigError, match="field larger than field limit"):
+        parse_table(f"code,contentId,note\nA,1,{note}\n".encode())
 
 
 def test_a_batch_is_not_larger_than_sqs_accepts(world: World, tmp_path: Path) -> None:
