@@ -1,6 +1,6 @@
 """The exceptions of this package.
 
-The modules below :mod:`completion_sync.sync` raise nothing else. ``sync`` turns each of them into an outcome, so an SQS
+The modules below :mod:`completion_sync.sync` raise nothing else. ``sync`` makes an outcome of each of them, so an SQS
 event raises only :class:`SettingError`. The texts are our own: a library's text may quote a header or a body.
 """
 

@@ -1,9 +1,18 @@
-"""The outcomes of a message."""
+"""The outcomes of a message, and which error leads to which."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+
+from .errors import (
+    CompletionSyncError,
+    DeferralError,
+    InvalidMessageError,
+    RefusedError,
+    UnknownContentError,
+    UnknownUserError,
+)
 
 if TYPE_CHECKING:
     from .errors import DeferralReason, RejectionReason
@@ -63,3 +72,20 @@ class Deferred:
 
 
 Outcome = Created | Existing | Ignored | Rejected | Deferred
+
+
+def outcome_of(error: CompletionSyncError) -> Rejected | Deferred:
+    """Return the outcome that docs/outcomes.md gives for an error of ours."""
+    match error:
+        case InvalidMessageError():
+            return Rejected("invalid_message", str(error))
+        case RefusedError():
+            return Rejected("refused", error.detail, error.status)
+        case UnknownContentError():
+            return Rejected("unknown_content", error.detail)
+        case UnknownUserError():
+            return Deferred("unknown_user", error.detail, error.status)
+        case DeferralError():
+            return Deferred(error.reason, error.detail, error.status, error.retry_after)
+        case _:
+            raise TypeError(f"{type(error).__name__} has no outcome")

@@ -1,32 +1,18 @@
-"""The batch engine: a batch of messages becomes one outcome for each.
-
-Here, and only here, errors become outcomes.
-"""
+"""The batch engine: a batch of messages becomes one outcome for each."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .clock import Clock, Deadline, elapsed
 from .completion import Completion, Unresolved
-from .errors import (
-    AccessError,
-    CallError,
-    CompletionSyncError,
-    DeferralError,
-    ForbiddenError,
-    HeldError,
-    InvalidMessageError,
-    OutOfTimeError,
-    RefusedError,
-    UnknownContentError,
-    UnknownUserError,
-)
-from .outcomes import Created, Deferred, Existing, Ignored, Outcome, Rejected
-from .pressure import MIN_ATTEMPT_SECONDS
+from .errors import CallError, DeferralError, HeldError, InvalidMessageError, OutOfTimeError
+from .lanes import Lane, lanes_of
+from .outcomes import Deferred, Ignored, Outcome, Rejected, outcome_of
+from .recording import Access, Recorder, Recording, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -36,17 +22,6 @@ if TYPE_CHECKING:
     from .pressure import Pressure
     from .resolution import Resolver
     from .retry import RetryPolicy
-
-# Thrive's refusals of a completion that may be about its user id.
-_ABOUT_THE_USER = frozenset({404, 422})
-
-
-class Recorder(Protocol):
-    """What records one completion: :class:`completion_sync.thrive.ThriveClient`."""
-
-    def record(self, completion: Completion, deadline: Deadline, user_ref: str | None = None) -> Created | Existing:
-        """Record it, or raise a :class:`~completion_sync.errors.CallError`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +39,6 @@ class Result:
     is_held: bool = False
     # Requests to Thrive, lookups included.
     calls: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """Messages that go one after the other: a FIFO group, or identical completions.
-
-    ``key`` is what they have in common; ``items`` are indices of messages with what they hold.
-    """
-
-    key: Hashable
-    items: list[tuple[int, Completion | Unresolved]]
-    is_group: bool
-    receive_count: int
-
-    @property
-    def head(self) -> Completion | Unresolved:
-        """What the first message holds."""
-        return self.items[0][1]
 
 
 class CompletionSync:
@@ -162,44 +119,6 @@ class CompletionSync:
         return results
 
 
-class _Access:
-    """Whether one kind of call is still possible in a batch."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._forbidden: set[Hashable] = set()
-        self._has_settled = False
-        self._halted: AccessError | None = None
-
-    def check(self) -> None:
-        """Raise the :class:`AccessError` that makes these calls impossible, if there is one."""
-        if self._halted is not None:
-            raise self._halted.copy()
-
-    @property
-    def is_halted(self) -> bool:
-        return self._halted is not None
-
-    def settled(self) -> None:
-        """Take note that Thrive has decided about a message."""
-        self._has_settled = True
-
-    def failed(self, error: CallError, subject: Hashable) -> None:
-        """Draw from one message's error what it means for the others; ``subject`` is what the call was about."""
-        match error:
-            case RefusedError() | UnknownUserError():
-                self._has_settled = True
-            case AccessError():
-                self._halted = error.copy()
-            case ForbiddenError():
-                # One forbidden message must not stop the others; a second one, with nothing settled, shows that the
-                # credentials lack the permission. Messages that share a call count as one.
-                with self._lock:
-                    self._forbidden.add(subject)
-                    if len(self._forbidden) > 1 and not self._has_settled:
-                        self._halted = AccessError(error.reason, error.detail, status=error.status)
-
-
 class _Batch:
     """One batch in progress: what its threads share."""
 
@@ -211,23 +130,21 @@ class _Batch:
         self._lock = threading.Lock()
         self._results: dict[int, Result] = {}
         self._sent: dict[Completion | Unresolved, Future[Result]] = {}
-        self._completions = _Access()
-        self._lookups = _Access()
-        self._closed = False
-        self.lanes = _lanes(messages)
+        self._recording = Recording(engine.recorder, engine.resolver, engine.retry, engine.completions, deadline, began)
+        self.lanes = lanes_of(messages)
 
     def probe(self) -> None:
         """Probe an outage of completions with the first message of one lane, and of another if that gets no answer."""
-        self._probe(self._engine.completions, self.lanes, lambda lane: lane.key, self._completions)
+        self._probe(self._engine.completions, self.lanes, lambda lane: lane.key, self._recording.completions)
 
     def probe_lookups(self) -> None:
         """Probe an outage of lookups in the same way."""
-        lanes = [lane for lane in self.lanes if self._needs_lookup(lane.head)]
-        self._probe(self._engine.lookups, lanes, _reference, self._lookups)
+        lanes = [lane for lane in self.lanes if self._recording.needs_lookup(lane.head)]
+        self._probe(self._engine.lookups, lanes, _reference, self._recording.lookups)
 
     def needs_lookups(self, lane: Lane) -> bool:
         """Return whether any of a lane's messages names a person who has to be looked up."""
-        return any(self._needs_lookup(content) for _, content in lane.items)
+        return any(self._recording.needs_lookup(content) for _, content in lane.items)
 
     def work(self, lane: Lane) -> None:
         """Process one lane in order."""
@@ -235,7 +152,7 @@ class _Batch:
 
     def close(self) -> None:
         """End the batch: no further attempt begins, and what still comes is too late for the answer."""
-        self._closed = True
+        self._recording.close()
 
     def results(self) -> list[Result]:
         """Return a result for each message of a closed batch."""
@@ -251,14 +168,11 @@ class _Batch:
                 # No result: its thread hangs, or never began.
                 return self._results.get(index) or Result(outcome_of(OutOfTimeError()))
 
-    def _needs_lookup(self, content: Completion | Unresolved) -> bool:
-        return isinstance(content, Unresolved) and self._engine.resolver.needs_lookup(content, self._began)
-
     def _probe(
-        self, pressure: Pressure, lanes: Sequence[Lane], subject: Callable[[Lane], Hashable], access: _Access
+        self, pressure: Pressure, lanes: Sequence[Lane], subject: Callable[[Lane], Hashable], access: Access
     ) -> None:
         def rank(lane: Lane) -> tuple[bool, bool, int]:
-            return pressure.has_failed(subject(lane)), self._needs_lookup(lane.head), lane.receive_count
+            return pressure.has_failed(subject(lane)), self._recording.needs_lookup(lane.head), lane.receive_count
 
         probes = 0
         while probes < 2 and pressure.is_out and not access.is_halted:
@@ -306,11 +220,11 @@ class _Batch:
             except TimeoutError:
                 return Result(outcome_of(OutOfTimeError()))
         started = self._engine.clock.now()
-        task = _Task(lane, probing)
+        task = Task(lane.key, probing)
         outcome: Outcome
         is_held = False
         try:
-            outcome = self._resolve_and_send(content, task)
+            outcome = self._recording.record(content, task)
         except (CallError, InvalidMessageError) as error:
             is_held = isinstance(error, HeldError) and not task.attempts
             outcome = outcome_of(error)
@@ -322,111 +236,6 @@ class _Batch:
         future.set_result(result)
         return result
 
-    def _resolve_and_send(self, content: Completion | Unresolved, task: _Task) -> Created | Existing:
-        self._completions.check()
-        completion = self._resolve(content, task)
-        try:
-            return self._send(completion, content, task)
-        except RefusedError as error:
-            # The user id may come from the cache, and be out of date.
-            if not isinstance(content, Unresolved) or error.status not in _ABOUT_THE_USER:
-                raise
-            if not self._engine.resolver.may_have_changed(content, completion, self._began):
-                raise
-            refusal = error.copy()
-        renewed = self._resolve(content, task)
-        if renewed == completion:
-            raise refusal
-        return self._send(renewed, content, task)
-
-    def _resolve(self, content: Completion | Unresolved, task: _Task) -> Completion:
-        if isinstance(content, Completion):
-            task.completion = content
-            return content
-        is_lookup = self._needs_lookup(content)
-
-        def check() -> None:
-            self._raise_if_ended(self._lookups)
-            task.calls += 1
-
-        try:
-            task.completion = self._engine.resolver.resolve(
-                content, self._deadline, self._began, check, probing=task.probing is not None
-            )
-        except CallError as error:
-            if is_lookup:
-                self._lookups.failed(error, content.user_ref)
-            raise
-        if is_lookup:
-            self._lookups.settled()
-        return task.completion
-
-    def _send(self, completion: Completion, content: Completion | Unresolved, task: _Task) -> Created | Existing:
-        user_ref = content.user_ref if isinstance(content, Unresolved) else None
-
-        def attempt() -> Created | Existing:
-            # Again before each attempt: the batch may have ended while this one waited.
-            self._raise_if_ended(self._completions)
-            task.attempts += 1
-            task.calls += 1
-            return self._engine.recorder.record(completion, self._deadline, user_ref)
-
-        pressure = self._engine.completions
-        probing = task.probing is pressure
-        try:
-            self._raise_if_ended(self._completions)
-            outcome = self._engine.retry.call(attempt, self._deadline, pressure, task.lane.key, probing=probing)
-            self._completions.settled()
-        except CallError as error:
-            self._completions.failed(error, completion)
-            raise
-        return outcome
-
-    def _raise_if_ended(self, access: _Access) -> None:
-        access.check()
-        if self._closed or self._deadline.remaining() < MIN_ATTEMPT_SECONDS:
-            raise OutOfTimeError
-
-
-@dataclass(slots=True)
-class _Task:
-    """The work on one message: what it belongs to and probes, and how far it has come."""
-
-    lane: Lane
-    probing: Pressure | None
-    attempts: int = 0
-    calls: int = 0
-    completion: Completion | None = None
-
-
-def _lanes(messages: Sequence[Message]) -> list[Lane]:
-    """Divide a batch into lanes. A message without a completion needs no call, and does not hold its group."""
-    lanes: dict[Hashable, Lane] = {}
-    for index, message in enumerate(messages):
-        content = message.content
-        if isinstance(content, (Completion, Unresolved)):
-            key: Hashable = content if message.group is None else (message.queue_arn, message.group)
-            lane = lanes.setdefault(key, Lane(key, [], message.group is not None, message.receive_count))
-            lane.items.append((index, content))
-    return list(lanes.values())
-
 
 def _reference(lane: Lane) -> Hashable:
     return lane.head.user_ref if isinstance(lane.head, Unresolved) else None
-
-
-def outcome_of(error: CompletionSyncError) -> Rejected | Deferred:
-    """Return the outcome that docs/outcomes.md gives for an error of ours."""
-    match error:
-        case InvalidMessageError():
-            return Rejected("invalid_message", str(error))
-        case RefusedError():
-            return Rejected("refused", error.detail, error.status)
-        case UnknownContentError():
-            return Rejected("unknown_content", error.detail)
-        case UnknownUserError():
-            return Deferred("unknown_user", error.detail, error.status)
-        case DeferralError():
-            return Deferred(error.reason, error.detail, error.status, error.retry_after)
-        case _:
-            raise TypeError(f"{type(error).__name__} has no outcome")

@@ -205,7 +205,7 @@ def _any_trouble_halts(package: Package) -> None:
     def learn(self: Any, error: Any, _subject: Any) -> None:
         self._halted = package.errors.AccessError("unavailable", f"Thrive is unwell: {type(error).__name__}")
 
-    package.replace("sync._Access.failed", lambda _: learn)
+    package.replace("recording.Access.failed", lambda _: learn)
 
 
 def _forbidden_halts(package: Package) -> None:
@@ -217,7 +217,7 @@ def _forbidden_halts(package: Package) -> None:
 
         return learn
 
-    package.replace("sync._Access.failed", make)
+    package.replace("recording.Access.failed", make)
 
 
 def _without_groups(original: Any) -> Any:
@@ -483,13 +483,13 @@ BITES = (
         "the groups of a FIFO queue are not kept in order",
         100,
         "of its group was decided",
-        wrap("sync._lanes", _without_groups),
+        wrap("sync.lanes_of", _without_groups),
     ),
     bite(
         "a deferred message does not hold its group",
         200,
         "of its group was decided",
-        wrap("sync._lanes", _without_holding),
+        wrap("sync.lanes_of", _without_holding),
     ),
     bite("the function's deadline is forgotten", 2000, "ran into the hard stop", _forgets_the_deadline),
     bite(

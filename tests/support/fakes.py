@@ -21,7 +21,7 @@ from completion_sync.credentials import Credentials
 from completion_sync.pressure import Pressure
 from completion_sync.resolution import Resolver
 from completion_sync.retry import RetryPolicy
-from completion_sync.sync import CompletionSync, Recorder
+from completion_sync.sync import CompletionSync
 from completion_sync.transport import Response
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from completion_sync.clock import Clock
     from completion_sync.people import People
+    from completion_sync.recording import Recorder
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ PACKAGE = SRC / "completion_sync"
 ORDER = """
     errors outcomes timestamps time_format completion clock pressure retry settings connections transport
     credentials redaction tokens authorization thrive catalogue expressions mapping config people resolution
-    events queues sync observability bootstrap check snapstart handler
+    events queues lanes recording sync observability bootstrap check snapstart handler
 """.split()  # noqa: SIM905 - twenty lines otherwise
 # Value objects, the clock and the settings import nothing of ours but the errors.
 GROUND = ["outcomes", "timestamps", "clock", "settings"]

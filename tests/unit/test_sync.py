@@ -31,10 +31,10 @@ from completion_sync.errors import (
     TemporaryError,
 )
 from completion_sync.events import Message
-from completion_sync.outcomes import Created, Deferred, Existing, Outcome, Rejected
+from completion_sync.outcomes import Created, Deferred, Existing, Outcome, Rejected, outcome_of
 from completion_sync.pressure import MIN_ATTEMPT_SECONDS
 from completion_sync.retry import MAX_ATTEMPTS
-from completion_sync.sync import Result, outcome_of
+from completion_sync.sync import Result
 from tests.support.fakes import PATIENCE_SECONDS, QUEUE_ARN, Counts, FakeClock, completion, pressure, sync_of
 
 if TYPE_CHECKING:
