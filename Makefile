@@ -125,7 +125,7 @@ validate: .venv/.ready $(SAM)/.ready $(CHECKOV)/.ready ## the template, by SAM, 
 build: $(SAM)/.ready ## sam build
 	@$(SAM)/bin/sam build
 	@find .aws-sam/build -name '*.cpython-313.pyc' | grep -q . || \
-	  echo "WARNING: no python3.13 was found, so the artefact has no byte code and every cold start compiles it anew" >&2
+	  echo "WARNING: no python3.13 was found, so the artefact has no byte code and every cold start compiles it again" >&2
 
 # BUCKET=name: where the artefact is uploaded; packaged.yaml then deploys without a build.
 .PHONY: package

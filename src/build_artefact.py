@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     interpreter = find_interpreter()
     if interpreter is None:
         name = f"python{TARGET[0]}.{TARGET[1]}"
-        warning = f"no {name} on this machine: the artefact has no byte code, and every cold start compiles it anew"
+        warning = f"no {name} on this machine: the artefact has no byte code, and every cold start compiles it again"
         print(f"WARNING: {warning}. Install {name} and build again before you deploy.", file=sys.stderr)  # noqa: T201
     else:
         compile_all(target, interpreter)

@@ -38,7 +38,7 @@ MAX_FETCH_SECONDS = 15.0
 _MAX_PAGES = 10
 _CHUNK_BYTES = 262_144
 _SERVER_ERROR = 500
-# What a person has to put right; with any other error of boto3's own, asking again may help.
+# Errors that an operator has to fix; with any other error of boto3, a retry may help.
 _MISCONFIGURED = (NoCredentialsError, NoRegionError, ParamValidationError, ValueError)
 # Codes of throttling and of lost time, some with a 4xx status: SlowDown, ThrottlingException, KMS.ThrottlingException.
 _TEMPORARY = ("SlowDown", "Throttl", "RequestTimeout", "RequestLimitExceeded")
@@ -143,7 +143,7 @@ class Config:
             return self._content.listed is not None
 
     def has_error(self) -> bool:
-        """Return whether something is known to be wrong that a person has to put right, last good copy or not."""
+        """Return whether there is a problem that an operator has to fix, even if a last good copy is in use."""
         problems = (self._problem, self._mapping.problem, self._content.problem)
         return any(problem is not None and problem.reason == "misconfigured" for problem in problems)
 
@@ -221,7 +221,7 @@ class Config:
             self._problem = self._report(DeferralError("misconfigured", neither))
 
     def _compare(self, file: _File, etag: str | None) -> None:
-        """Take note of the version in a listing."""
+        """Note the version in a listing."""
         file.listed = etag
         if etag is None and file.value is not None:
             vanished = DeferralError("misconfigured", f"{file.name} has vanished from S3; its last good copy is used")

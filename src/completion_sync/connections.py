@@ -1,6 +1,6 @@
 """Connections with one deadline over an exchange, name lookup included, and a limit on how long each may be idle.
 
-urllib3's read timeout starts anew with each byte that arrives, and each address of a host gets the whole timeout.
+urllib3's read timeout restarts with each byte that arrives, and each address of a host gets the whole timeout.
 
 This relies on names of urllib3 and http.client that are public but hardly documented (``ConnectionCls``,
 ``is_connected``, ``is_verified``, ``response_class``), and on one private method, ``HTTPResponse._read_status``.

@@ -51,7 +51,7 @@ class Budget:
         self.steps = 0
 
     def spend(self, steps: int) -> None:
-        """Take note of steps.
+        """Note steps.
 
         :raises EvaluationError: they are more than are left.
         """
@@ -60,7 +60,7 @@ class Budget:
             raise EvaluationError(f"takes more than {MAX_STEPS} steps")
 
     def spend_on(self, value: object) -> None:
-        """Take note that a value is built or looked through.
+        """Note that a value is built or looked through.
 
         :raises EvaluationError: it is too large, or too few steps are left.
         """

@@ -192,7 +192,7 @@ def _record_event(application: Application, event: dict[str, Any], seconds: floa
 def _end(application: Application, results: Sequence[Result], reported: int) -> None:
     """Log and emit the counts of the invocation."""
     if application.config is not None and application.config.has_error():
-        # In every invocation, and not only in the one that reads the file: the alarm stays on until it is put right.
+        # In every invocation, and not only in the one that reads the file: the alarm stays on until it is fixed.
         application.telemetry.count("ConfigErrors")
     application.telemetry.end(results, reported=reported)
 

@@ -130,7 +130,7 @@ class Pressure:
         return now
 
     def answered(self) -> None:
-        """Take note of an answer other than 429: it ends an outage."""
+        """Note an answer other than 429: it ends an outage."""
         with self._lock:
             now = self._clock.now()
             self._throttle.answered(now)
@@ -138,7 +138,7 @@ class Pressure:
         self._announce_end(outage)
 
     def throttled(self, sent: Instant, retry_after: float | None) -> float:
-        """Take note of a 429 to a call of ``sent``; return the seconds until calls may go on."""
+        """Note a 429 to a call of ``sent``; return the seconds until calls may go on."""
         with self._lock:
             now = self._clock.now()
             outage = self._end_outage(now)
@@ -151,7 +151,7 @@ class Pressure:
         return pause
 
     def failed(self, subject: Hashable) -> None:
-        """Take note of an attempt without an answer. Two in a row make the subject one that has failed."""
+        """Note an attempt without an answer. Two in a row make the subject one that has failed."""
         with self._lock:
             has_begun = self._outage.failed(subject, self._clock.now())
         if has_begun:
@@ -168,7 +168,7 @@ class Pressure:
             return self._outage.has_failed(subject)
 
     def probe_failed(self, subject: Hashable) -> None:
-        """Take note that a probe got no answer."""
+        """Note that a probe got no answer."""
         with self._lock:
             self._outage.probe_failed(subject, self._clock.now())
 
@@ -230,7 +230,7 @@ class Throttle:
         return wait
 
     def answered(self, now: Instant) -> None:
-        """Take note of an answer other than 429."""
+        """Note an answer other than 429."""
         self._recent_answers.append(now.monotonic)
         self._forget_answers(now)
         if not self.paused_for(now):
@@ -241,7 +241,7 @@ class Throttle:
                 self._pace = None
 
     def throttled(self, sent: Instant, retry_after: float | None, now: Instant) -> bool:
-        """Take note of a 429 to a request of ``sent``; return whether it begins a pause.
+        """Note a 429 to a request of ``sent``; return whether it begins a pause.
 
         It belongs to the last pause if the request was sent before that began: many at once count as one.
         """
@@ -282,7 +282,7 @@ class Outage:
         self._first: Hashable | None = None
 
     def failed(self, subject: Hashable, now: Instant) -> bool:
-        """Take note of a failed attempt; return whether that begins an outage."""
+        """Note a failed attempt; return whether that begins an outage."""
         if subject in self._tried:
             self._failed.add(subject)
         self._remember(subject)
@@ -293,7 +293,7 @@ class Outage:
         return True
 
     def answered(self) -> None:
-        """Take note of an answer: there is no outage, or no longer."""
+        """Note an answer: there is no outage, or no longer."""
         self.began = self._probe_ended = self._first = None
         self._tried.clear()
         self._failed.clear()
@@ -309,7 +309,7 @@ class Outage:
         return subject in self._tried
 
     def probe_failed(self, subject: Hashable, now: Instant) -> None:
-        """Take note of a failed probe: another subject may follow at once, the next one or pair only after a while."""
+        """Note a failed probe: another subject may follow at once, the next one or pair only after a while."""
         self._remember(subject)
         self._probe_ended = now
         if self._first is not None and subject != self._first:

@@ -1,4 +1,4 @@
-"""Recording one completion: resolve whom and what it is about, send it, and see what an error means for the others."""
+"""Records one completion: resolves its person and content, sends it, and decides what an error means for the others."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Access:
         return self._halted is not None
 
     def settled(self) -> None:
-        """Take note that Thrive has decided about a message."""
+        """Note that Thrive has decided about a message."""
         self._has_settled = True
 
     def failed(self, error: CallError, subject: Hashable) -> None:
-        """Draw from one message's error what it means for the others; ``subject`` is what the call was about."""
+        """Note a failed call, which may end these calls for the whole batch; ``subject`` is what it was about."""
         match error:
             case RefusedError() | UnknownUserError():
                 self._has_settled = True
@@ -105,7 +105,7 @@ class Recording:
         self._closed = False
 
     def close(self) -> None:
-        """Let no further attempt begin."""
+        """Stop: no further attempt begins."""
         self._closed = True
 
     def needs_lookup(self, content: Completion | Unresolved) -> bool:

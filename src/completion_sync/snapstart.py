@@ -2,7 +2,7 @@
 
 Every restored environment starts from the same memory. So the snapshot holds modules and wiring only: no secret, token,
 connection or client (a boto3 client holds credentials), nothing that ages. After a restore everything remembered is
-dropped, and the random numbers are seeded anew.
+dropped, and the random number generator is reseeded.
 """
 
 from __future__ import annotations
