@@ -1,9 +1,6 @@
 """The calls to SQS against boto3's own checks and an SQS that keeps what it is sent."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -15,18 +12,12 @@ from completion_sync.queues import Postponed, Queues
 from sandbox.pipeline.batches import record_of
 from tests.support.fakes import FakeClock, completion, eventbridge_event
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
-
 REGION = "eu-west-2"
 SOURCE_ARN = f"arn:aws:sqs:{REGION}:123456789012:completions"
 
 
 @pytest.fixture
-def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[SQSClient]:
+def sqs(monkeypatch):
     """Yield a client of an SQS in this process, without any queue."""
     for variable in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"):
         monkeypatch.delenv(variable, raising=False)
@@ -36,16 +27,16 @@ def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[SQSClient]:
         client.close()
 
 
-def create_queue(sqs: SQSClient, name: str, **attributes: str) -> tuple[str, str]:
+def create_queue(sqs, name, **attributes):
     """Create a queue; return its URL and its ARN."""
-    url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
+    url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     return url, arn
 
 
-def receive(sqs: SQSClient, url: str) -> list[MessageTypeDef]:
+def receive(sqs, url):
     """Receive all that is visible."""
-    messages: list[MessageTypeDef] = []
+    messages = []
     while some := sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], MessageSystemAttributeNames=["All"]
     ).get("Messages"):
@@ -53,11 +44,11 @@ def receive(sqs: SQSClient, url: str) -> list[MessageTypeDef]:
     return messages
 
 
-def queues(sqs: SQSClient, warnings: list[str], *, dead_letter: str | None = None, retry: str | None = None) -> Queues:
+def queues(sqs, warnings, *, dead_letter=None, retry=None):
     return Queues(lambda: sqs, dead_letter, retry, FakeClock(), warnings.append)
 
 
-def test_postponed_messages_stay_away_and_those_postponed_by_zero_seconds_are_back_at_once(sqs: SQSClient) -> None:
+def test_postponed_messages_stay_away_and_those_postponed_by_zero_seconds_are_back_at_once(sqs):
     url, arn = create_queue(sqs, "completions", VisibilityTimeout="30")
     for number in range(12):
         sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"number": number}))
@@ -65,7 +56,7 @@ def test_postponed_messages_stay_away_and_those_postponed_by_zero_seconds_are_ba
     unknown = Message("2", "{}", completion(), receipt_handle="unknown", queue_arn=arn)
     seconds = [3600] * 11 + [0]
     postponed = [Postponed(message, wait) for message, wait in zip(messages, seconds, strict=True)]
-    warnings: list[str] = []
+    warnings = []
     calls = queues(sqs, warnings).postpone([*postponed, Postponed(unknown, 60)])
     for call in calls:
         call()
@@ -76,7 +67,7 @@ def test_postponed_messages_stay_away_and_those_postponed_by_zero_seconds_are_ba
     assert warning.startswith("the backoff of 1 messages was not set: ")
 
 
-def test_dead_letters_arrive_with_body_and_attributes(sqs: SQSClient) -> None:
+def test_dead_letters_arrive_with_body_and_attributes(sqs):
     url, _ = create_queue(sqs, "dead-letters")
     messages = [
         Message(
@@ -84,7 +75,7 @@ def test_dead_letters_arrive_with_body_and_attributes(sqs: SQSClient) -> None:
         )
         for number in range(11)
     ]
-    warnings: list[str] = []
+    warnings = []
     rejected = [(each, Rejected("refused", "é" * 300, 422)) for each in messages]
     sent = {each for call in queues(sqs, warnings, dead_letter=url).dead_letter(rejected) for each in call()}
     assert (warnings, sent) == ([], {message.id for message in messages})
@@ -104,10 +95,10 @@ def test_dead_letters_arrive_with_body_and_attributes(sqs: SQSClient) -> None:
         }
 
 
-def test_fifo_dead_letter_queue_keeps_groups_and_drops_repeats(sqs: SQSClient) -> None:
+def test_fifo_dead_letter_queue_keeps_groups_and_drops_repeats(sqs):
     url, _ = create_queue(sqs, "dead-letters.fifo", FifoQueue="true")
     message = Message("message-1", "{}", completion(), group="learner-7")
-    warnings: list[str] = []
+    warnings = []
     for _ in range(2):
         [call] = queues(sqs, warnings, dead_letter=url).dead_letter([(message, Rejected("refused", "no", 400))])
         assert call() == {"message-1"}
@@ -117,10 +108,10 @@ def test_fifo_dead_letter_queue_keeps_groups_and_drops_repeats(sqs: SQSClient) -
 
 
 @pytest.mark.parametrize("attributes", [{}, {"FifoQueue": "true"}], ids=["standard", "fifo"])
-def test_requeued_event_is_read_again_as_it_was(sqs: SQSClient, attributes: dict[str, str]) -> None:
+def test_requeued_event_is_read_again_as_it_was(sqs, attributes):
     url, arn = create_queue(sqs, "retries" + ".fifo" * bool(attributes), **attributes)
-    event: dict[str, Any] = eventbridge_event({"userId": "u", "contentId": "c"})
-    warnings: list[str] = []
+    event = eventbridge_event({"userId": "u", "contentId": "c"})
+    warnings = []
     assert queues(sqs, warnings, retry=url).requeue(Message(event["id"], json.dumps(event), completion()), 0)
     [received] = receive(sqs, url)
     [again] = read_sqs_records({"Records": [record_of(received, arn)]})
@@ -128,7 +119,7 @@ def test_requeued_event_is_read_again_as_it_was(sqs: SQSClient, attributes: dict
     assert warnings == []
 
 
-def test_requeued_event_is_delayed(sqs: SQSClient) -> None:
+def test_requeued_event_is_delayed(sqs):
     url, _ = create_queue(sqs, "retries")
     assert queues(sqs, [], retry=url).requeue(Message("1", "{}", completion()), 43_200)
     assert receive(sqs, url) == []

@@ -1,9 +1,5 @@
 """From references and codes to Thrive's ids: in which order, and what is left alone."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
 from completion_sync.clock import Instant
@@ -16,40 +12,40 @@ BEGAN = Instant(1.0, 1.0)
 TIME = "2021-01-01T09:00:00.000Z"
 
 
-def allow() -> None:
+def allow():
     """Allow every request."""
 
 
 class Known:
     """People and configuration in one: knows one person and one code, and remembers what it was asked."""
 
-    def __init__(self, failure: Exception | None = None) -> None:
-        self.asked: list[Any] = []
+    def __init__(self, failure=None):
+        self.asked = []
         self.failure = failure
 
-    def content_id(self, code: str, began: Instant) -> str:
+    def content_id(self, code, began):
         self.asked.append((code, began))
         if self.failure:
             raise self.failure
         return "c1"
 
-    def find(self, ref: str, _deadline: object, began: Instant, check: object, *, probing: bool) -> str:
+    def find(self, ref, _deadline, began, check, *, probing):
         assert check is allow
         self.asked.append((ref, began, probing))
         if ref == "nobody":
             raise UnknownUserError
         return "u1"
 
-    def is_known(self, ref: str, _began: Instant) -> bool:
+    def is_known(self, ref, _began):
         return ref == "E-1"
 
-    def may_have_changed(self, ref: str, user_id: str, began: Instant) -> bool:
+    def may_have_changed(self, ref, user_id, began):
         self.asked.append((ref, user_id, began))
         return True
 
 
-def resolve(known: Known, unresolved: Unresolved, **options: Any) -> Completion:
-    resolver = Resolver(known, options.pop("config", known))  # type: ignore[arg-type]
+def resolve(known, unresolved, **options):
+    resolver = Resolver(known, options.pop("config", known))
     return resolver.resolve(unresolved, far_deadline(FakeClock()), BEGAN, allow, **options)
 
 
@@ -87,7 +83,7 @@ def test_a_code_without_a_configuration_is_an_invalid_message():
 
 
 def test_a_lookup_is_needed_for_references_that_are_not_cached():
-    resolver = Resolver(Known(), None)  # type: ignore[arg-type]
+    resolver = Resolver(Known(), None)
     needs = [
         resolver.needs_lookup(Unresolved(user_id, ref, "c", None, TIME), BEGAN)
         for user_id, ref in ((None, "E-1"), (None, "E-2"), ("u", None))
@@ -97,7 +93,7 @@ def test_a_lookup_is_needed_for_references_that_are_not_cached():
 
 def test_only_an_id_from_a_reference_may_have_changed():
     known = Known()
-    resolver = Resolver(known, None)  # type: ignore[arg-type]
+    resolver = Resolver(known, None)
     refused = Completion("u1", "c", TIME)
     assert resolver.may_have_changed(Unresolved(None, "E-1", "c", None, TIME), refused, BEGAN)
     assert known.asked == [("E-1", "u1", BEGAN)]
