@@ -403,11 +403,6 @@ def test_hung_calls_to_thrive_never_keep_calls_to_sqs_waiting(offline):
         assert it.reported(poison, seconds=2.0) == []
 
 
-def test_no_time_at_all(function, thrive):
-    assert function.reported(record(1), record(2), seconds=0.0) == ["message-1", "message-2"]
-    assert len(thrive.requests) == 0
-
-
 @pytest.mark.parametrize(
     ("seconds", "messages", "kept_back"),
     [
@@ -471,21 +466,6 @@ def test_retry_after_wins_over_a_shorter_backoff_up_to_an_hour(retry_after, seco
 
 
 # --- FIFO, and one effect -----------------------------------------------------------------------------------------
-
-
-def test_groups_of_a_fifo_queue(function, thrive):
-    thrive.faults.add(always(status=503, user_id="a2"))
-    thrive.faults.add(always(status=422, user_id="b1"))
-    users = ("a1", "b1", "a2", "b2", "a3", "b3")
-    assert function.reported(
-        *(sqs_record(body(userId=user), message_id=user, group=user[0], queue_arn=FIFO_ARN) for user in users)
-    ) == ["a2", "a3"]
-    sent = [arrival.payload["userId"] for arrival in thrive.requests.of("completion")]
-    assert "a3" not in sent
-    assert [user for user in sent if user[0] == "b"] == ["b1", "b2", "b3"]
-    assert set(function.visibilities) == {"receipt-of-a2", "receipt-of-a3"}
-    [entry] = function.dead_letters
-    assert "b1" in entry["MessageBody"]
 
 
 @pytest.mark.parametrize(
@@ -704,27 +684,6 @@ def test_metrics_of_an_invocation_are_valid_blobs_with_each_value_once(count, of
     assert len(output.metric("ApiLatency")) == count
     # Alarms need the zeros of these; the others cost nothing while there is nothing to count.
     assert {name for name in METRICS if len(output.metric(name)) == 1} - {"ApiLatency"} == ALWAYS_EMITTED
-
-
-def test_metrics_count_what_happened_in_their_invocation(function, thrive, read):
-    thrive.faults.add(always(status=422, user_id="user-2"))
-    thrive.faults.add(always(status=429, user_id="user-3"))
-    function.reported(record(9))
-    read()
-    function.reported(record(1), record(9), record(2), sqs_record("{", message_id="bad"))
-    function.reported(record(3))
-    output = read()
-    expected = {
-        "CompletionsCreated": [1, 0],
-        "CompletionsExisting": [1, 0],
-        "CompletionsRejected": [2, 0],
-        "CompletionsDeferred": [0, 1],
-        "Throttles": [0, 3],
-    }
-    assert {name: output.metric(name) for name in METRICS if name != "ApiLatency"} == {
-        name: expected.get(name, [0, 0] if name in ALWAYS_EMITTED else []) for name in METRICS if name != "ApiLatency"
-    }
-    assert len(output.metric("ApiLatency")) == 6
 
 
 def test_outage_is_logged_and_counted(function, thrive, read):

@@ -186,15 +186,6 @@ def test_without_a_cache_each_batch_looks_up_once(make):
         assert world.counts("user") == (2,)
 
 
-@pytest.mark.parametrize(
-    "both",
-    [{"userId": "u", "userRef": "E-1"}, {"userRef": ".."}, {"userId": "u", "contentId": "c", "contentCode": "A"}, {}],
-)
-def test_both_neither_and_dots_are_invalid(world, both):
-    assert world.run(world.record("m1", **both))["m1"][:2] == ("rejected", "invalid_message")
-    assert world.counts("user", "completion") == (0, 0)
-
-
 # ---- a cached id that Thrive refuses
 
 
@@ -332,12 +323,6 @@ def test_another_person_in_the_answer_is_no_answer(world):
     assert outcomes == {"m1": UNAVAILABLE, "m2": (*RECORDED, "u3", "c")}
 
 
-@pytest.mark.parametrize("body", ['{"message": "Not Found"}', "<html>", ""])
-def test_a_404_that_is_not_thrives_is_no_answer(world, body):
-    world.thrive.faults.add(Fault(route="user", status=404, body=body, times=None))
-    assert world.run(world.record("m1", userRef="E-3", age=100 * HOUR)) == {"m1": UNAVAILABLE}
-
-
 # ---- who may read
 
 
@@ -398,14 +383,6 @@ def parse_scope(body):
     from urllib.parse import parse_qs  # noqa: PLC0415
 
     return parse_qs(body.decode()).get("scope", [])
-
-
-def test_with_basic_credentials_no_token_is_fetched(make, thrive, monkeypatch):
-    with make() as world:
-        world.function.secrets.rotate(secret_of(thrive, authMethod="basic"))
-        world.knows(**{"E-1": "u1"})
-        assert world.run(world.record("m1", userRef="E-1"))["m1"][:2] == RECORDED
-        assert world.counts("token") == (0,)
 
 
 # ---- codes and mappings

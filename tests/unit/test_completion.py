@@ -186,4 +186,5 @@ def test_one_moment_gives_one_body(completed_at):
 
 def test_equal_completions_are_one_key():
     assert len({completion(), completion(note="x"), completion(completedAt="2021-01-01T09:00Z")}) == 1
-    assert len({completion(), completion(userId="other"), completion(contentId="other")}) == 3
+    others = [{"userId": "other"}, {"contentId": "other"}, {"completedAt": "2021-01-01T09:00:01Z"}]
+    assert len({completion(), *(completion(**other) for other in others)}) == 4

@@ -119,10 +119,6 @@ def message(word, *, fifo):
     return Message(user, "{}", completion(userId=user), int(count or 1), queue_arn=arn, group=group)
 
 
-def fail(error):
-    raise AssertionError("unexpected") from error
-
-
 def in_outage(state=DOWN):
     """Return an environment in which an outage has just begun, by the failures of the users x, y and z."""
     it = Environment(state)
@@ -677,21 +673,6 @@ def test_failed_subjects_are_remembered_up_to_a_bound():
 
 
 # --- Kinds of calls, the log, threads -----------------------------------------------------------------------------
-
-
-def test_where_one_subject_makes_an_outage_its_probes_are_just_as_far_apart():
-    clock = FakeClock()
-    tokens = pressure(clock, subjects_of_an_outage=1)
-    tokens.failed("token")
-    assert not tokens.is_holding()
-    tokens.failed("token")
-    assert tokens.is_holding()
-    for wait in (1, 2, 4, 8, 10, 10):
-        clock.advance(wait - 0.1)
-        assert not tokens.is_probe_due("token")
-        clock.advance(0.1)
-        assert tokens.is_probe_due("token")
-        tokens.probe_failed("token")
 
 
 def test_pause_or_outage_below_holds_the_kind_above_and_never_the_reverse():

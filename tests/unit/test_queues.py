@@ -11,8 +11,6 @@ from botocore.exceptions import (
     ParamValidationError,
     ReadTimeoutError,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from completion_sync.errors import InvalidMessageError
 from completion_sync.events import Message
@@ -154,17 +152,6 @@ def test_calls_have_a_bounded_size_in_bytes(lengths, sizes, letter):
     bodies = [letter * (length // width) + "x" * (length % width) for length in lengths]
     it.dead_letter(*(message(number, body=body) for number, body in enumerate(bodies)))
     assert (it.sizes, it.bodies) == (sizes, bodies)
-
-
-@given(lengths=st.lists(st.sampled_from([1, 2, 100, 50_000, 150_000, 250_000]), max_size=30))
-def test_splitting_into_calls_loses_nothing(lengths):
-    it = World()
-    messages = [message(number, body="x" * length) for number, length in enumerate(lengths)]
-    assert it.dead_letter(*messages) == {each.id for each in messages}
-    assert it.bodies == [each.body for each in messages]
-    for _, request in it.sqs.calls:
-        total = sum(len(entry["MessageBody"]) for entry in request["Entries"])
-        assert total <= MAX_BATCH_BYTES or len(request["Entries"]) == 1
 
 
 def test_empty_body_which_no_queue_can_hold_is_not_sent_and_harms_no_neighbour():

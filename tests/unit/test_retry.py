@@ -1,6 +1,5 @@
 """Retries within an invocation, the backoff between deliveries, and Retry-After."""
 
-import math
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from completion_sync.clock import Deadline, Instant
 from completion_sync.errors import AccessError, HeldError, OutOfTimeError, RefusedError, TemporaryError
-from completion_sync.pressure import MAX_WAIT_SECONDS, MIN_ATTEMPT_SECONDS
+from completion_sync.pressure import MAX_WAIT_SECONDS
 from completion_sync.retry import MAX_ATTEMPTS, Backoff, RetryPolicy, parse_retry_after
 from tests.support.fakes import FakeClock, far_deadline, pressure
 
@@ -221,26 +220,6 @@ def test_429_without_retry_after_is_deferred_for_the_pause_at_least():
     assert caught.value.retry_after == pytest.approx(0.8)
 
 
-@given(
-    seconds=st.floats(0, 10),
-    monotonic=st.floats(0, 1e6),
-    failures=st.lists(st.tuples(st.booleans(), st.none() | st.floats(0.001, 5)), min_size=3, max_size=3),
-    slow=st.floats(0, 3),
-    fraction=st.floats(0, 1),
-)
-def test_bounds_of_a_call_always_hold(seconds, monotonic, failures, slow, fraction):
-    clock = FakeClock(monotonic=monotonic)
-    errors = [unavailable(wait) if is_down else refused_for_now(wait) for is_down, wait in failures]
-    operation = Operation(clock, *errors, seconds=slow)
-    with pytest.raises(TemporaryError):
-        call(operation, clock, uniform=lambda low, high: low + (high - low) * fraction, seconds=seconds)
-    assert 1 <= len(operation.began) <= MAX_ATTEMPTS
-    assert all(0 < wait <= MAX_WAIT_SECONDS for wait in clock.sleeps)
-    # A rest of rounding is slept for a millisecond.
-    left = [seconds - (began - monotonic) for began in operation.began[1:]]
-    assert all(each >= MIN_ATTEMPT_SECONDS - 0.0011 for each in left)
-
-
 # --- The backoff --------------------------------------------------------------------------------------------------
 
 
@@ -281,25 +260,6 @@ def test_backoff_is_random_by_default():
     waits = {Backoff(1000, 1000).seconds(1) for _ in range(50)}
     assert len(waits) > 1
     assert all(500 <= wait <= 1000 for wait in waits)
-
-
-@given(
-    base=st.floats(0, TWELVE_HOURS),
-    cap=st.floats(0, TWELVE_HOURS),
-    receive_count=st.integers(-5, 10**14),
-    retry_after=st.none() | st.floats(0, HOUR),
-    passed=st.floats(0, 900),
-)
-def test_bounds_of_a_backoff_always_hold(base, cap, receive_count, retry_after, passed):
-    wait = Backoff(base, cap).seconds(receive_count, retry_after, passed)
-    exact = min(cap, base * 2.0 ** min(max(receive_count, 1) - 1, 100))
-    allowed = LONGEST - passed
-    assert type(wait) is int
-    assert 0 <= wait <= TWELVE_HOURS
-    assert wait <= math.ceil(max(exact, retry_after or 0))
-    assert wait >= min(retry_after or 0, allowed - 1)
-    if receive_count <= 31:
-        assert wait >= min(exact / 2, allowed - 1)
 
 
 # --- Retry-After --------------------------------------------------------------------------------------------------

@@ -5,15 +5,11 @@ import contextlib
 import gc
 import time
 import weakref
-from urllib.parse import unquote_plus
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from completion_sync import tokens
 from completion_sync.clock import Deadline, Instant
-from completion_sync.credentials import PLACEHOLDER
 from completion_sync.errors import AccessError, CallError, OutOfTimeError, TemporaryError
 from completion_sync.pressure import MIN_ATTEMPT_SECONDS
 from completion_sync.retry import RetryPolicy
@@ -29,7 +25,6 @@ from tests.support.fakes import (
     json_response,
     memory_of,
     pressure,
-    texts_of,
     token_response,
 )
 
@@ -93,21 +88,6 @@ def test_client_secret_basic_form_encodes_both_halves_first():
     assert base64.b64decode(encoded) == b"id%2B%25+%3A%C3%A9:se%2B%25+%3A%C3%A9"
     assert case.request.headers["Content-Type"] == "application/x-www-form-urlencoded"
     assert case.request.form == {"grant_type": ["client_credentials"], "scope": ["api/write"]}
-
-
-VISIBLE = st.text(st.characters(min_codepoint=0x21, exclude_categories=["C", "Z"]), min_size=1, max_size=20).filter(
-    lambda text: text != PLACEHOLDER
-)
-
-
-@given(VISIBLE, VISIBLE)
-def test_a_server_can_decode_the_credentials_from_either_form(client_id, client_secret):
-    basic, post = FlowCase(token_response()), FlowCase(token_response())
-    basic.fetch(clientId=client_id, clientSecret=client_secret, tokenEndpointAuthMethod="client_secret_basic")
-    post.fetch(clientId=client_id, clientSecret=client_secret)
-    header = base64.b64decode(basic.request.headers["Authorization"].removeprefix("Basic ")).decode("ascii")
-    assert [unquote_plus(half) for half in header.split(":")] == [client_id, client_secret]
-    assert post.request.form["client_id"] + post.request.form["client_secret"] == [client_id, client_secret]
 
 
 @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
@@ -634,21 +614,6 @@ def test_a_request_that_our_own_deadline_cuts_short_is_no_outage(seconds, error)
         case.get(seconds=seconds)
 
     assert case.pressure.is_out == (error is AccessError)
-
-
-QUOTING = [
-    *[json_response(400, {name: CANARY}) for name in ("error", "error_description")],
-    json_response(200, {"error": CANARY, "access_token": CANARY}),
-    json_response(200, {"access_token": CANARY, "token_type": CANARY}),
-    json_response(200, {"access_token": f"{CANARY}\n", "token_type": "Bearer"}),
-    *[Response(status, CANARY.encode(), CANARY) for status in (200, 302, 401, 503)],
-    LOST,
-]
-
-
-@pytest.mark.parametrize("answer", [REFUSED, *QUOTING], ids=lambda answer: str(getattr(answer, "status", "")))
-def test_no_failure_quotes_a_secret_or_an_answer(answer):
-    assert CANARY not in texts_of(Case(always=answer).failure())
 
 
 # --- Threads ---
