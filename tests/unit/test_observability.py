@@ -51,12 +51,7 @@ def output(capsys):
         # Thrive's own words are in the dead letter, not in the log.
         (Rejected("refused", CANARY, 422), "WARNING", "rejected", {"reason": "refused", "status": 422}),
         (Rejected("invalid_message", "userId: x"), "WARNING", "rejected: userId: x", {"reason": "invalid_message"}),
-        (
-            Deferred("out_of_time", "late", 503, 60.0),
-            "WARNING",
-            "deferred: late",
-            {"reason": "out_of_time", "status": 503},
-        ),
+        (Deferred("out_of_time", "late"), "WARNING", "deferred: late", {"reason": "out_of_time"}),
     ],
 )
 def test_each_outcome_is_one_line_with_the_allowed_fields_that_have_a_value(
@@ -162,10 +157,8 @@ def test_line_of_an_invocation_counts_outcomes_and_what_comes_again(telemetry, o
 def test_unknown_content_and_long_waits_for_unknown_people_are_counted(outcome, age, metric, telemetry, output):
     telemetry.message(MESSAGE, Result(outcome), age)
     telemetry.end([], 0)
-    read = output()
-    assert [name for name in ("UnknownContent", "UnknownUsers") if read.metric(name) == [1.0]] == [metric] * bool(
-        metric
-    )
+    [blob] = output().blobs
+    assert [name for name in ("UnknownContent", "UnknownUsers") if name in blob] == [metric] * (metric is not None)
 
 
 def test_counting_is_safe_in_threads(telemetry, output):
