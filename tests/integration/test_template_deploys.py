@@ -64,24 +64,20 @@ class Account:
         return self._made[name]
 
     def outputs(self, name):
-        """Return the outputs of a parameter set's stack."""
         self.ids(name)
         return {one["OutputKey"]: one["OutputValue"] for one in self._describe(f"it-{name}")["Outputs"]}
 
     def mapping(self, name):
-        """Return the event source mapping of a parameter set's function."""
         function = self._made[name]["CompletionFunction"]
         mappings = self.emulator.functions.list_event_source_mappings()["EventSourceMappings"]
         (mapping,) = [one for one in mappings if function in one["FunctionArn"].split(":")]
         return mapping
 
     def rule(self, name):
-        """Return the rule of a parameter set's stack."""
         rule = self.ids(name)["CompletionRule"]  # in AWS "bus|rule" on another bus than the default
         return self.emulator.events.describe_rule(Name=rule, EventBusName=self.outputs(name)["EventBus"])
 
     def attributes(self, queue_url):
-        """Return a queue's attributes."""
         answer = self.emulator.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
         return {str(key): value for key, value in answer["Attributes"].items()}
 
@@ -113,7 +109,6 @@ def name(request):
 
 
 def test_the_queues_are_made_as_written(account, name):
-    """Visibility, retention, redrive and encryption of the deployed queues are the template's."""
     ids = account.ids(name)
     source, dead = account.attributes(ids["SourceQueue"]), account.attributes(ids["DeadLetterQueue"])
     assert source["VisibilityTimeout"] == "420"
@@ -126,7 +121,6 @@ def test_the_queues_are_made_as_written(account, name):
 
 
 def test_the_mapping_is_made_as_written(account, name):
-    """The function is fed from the source queue through its alias, with partial failures and bounded concurrency."""
     ids = account.ids(name)
     mapping = account.mapping(name)
     assert mapping["EventSourceArn"] == account.attributes(ids["SourceQueue"])["QueueArn"]
@@ -138,7 +132,6 @@ def test_the_mapping_is_made_as_written(account, name):
 
 
 def test_the_function_knows_its_queues_and_its_secret(account, name):
-    """The variables lead to the queues and the secret that the stack made or was given."""
     ids = account.ids(name)
     configuration = account.emulator.functions.get_function_configuration(FunctionName=ids["CompletionFunction"])
     environment = configuration["Environment"]["Variables"]
@@ -161,7 +154,6 @@ def test_the_created_secret_has_no_value_until_someone_puts_one(account):
 
 @pytest.mark.parametrize("queued", ["defaults", "fifo", "customer-key", "existing-secret"])
 def test_an_event_on_the_bus_arrives_in_the_queue(account, queued):
-    """A matching event is taken by the deployed rule to the deployed queue; one of another type is not."""
     queue = account.ids(queued)["SourceQueue"]
     account.emulator.sqs.purge_queue(QueueUrl=queue)
     entry = {"Source": "learning.completions", "EventBusName": account.outputs(queued)["EventBus"]}
@@ -178,7 +170,6 @@ def test_an_event_on_the_bus_arrives_in_the_queue(account, queued):
 
 @pytest.mark.parametrize("direct", ["direct", "everything"])
 def test_the_direct_rule_leads_to_the_function(account, direct):
-    """The deployed rule's target is the alias, with the undelivered queue behind it."""
     rule = account.rule(direct)
     targets = account.emulator.events.list_targets_by_rule(Rule=rule["Name"], EventBusName=rule["EventBusName"])
     (target,) = targets["Targets"]
@@ -206,7 +197,6 @@ def test_the_policies_name_the_rule_that_was_made(account, name):
 
 
 def test_the_outputs_are_what_a_person_needs(account, name):
-    """Queues, bus and dashboard are named, and the command for the secret where there is one to fill."""
     outputs = account.outputs(name)
     expected = {"SourceQueueUrl", "SourceQueueArn", "DeadLetterQueueUrl", "DeadLetterQueueArn", "UndeliveredQueueUrl"}
     expected |= {"ThriveSecretArn", "FunctionName", "FunctionAliasArn", "LogGroupName", "DashboardUrl"}
@@ -217,7 +207,6 @@ def test_the_outputs_are_what_a_person_needs(account, name):
 
 
 def test_a_rule_refuses_what_cannot_work_before_anything_is_made(account):
-    """CloudFormation itself refuses a bad combination and a bad value, in the template's own words."""
     with pytest.raises(ClientError, match="QueueType=standard"):
         account.create("it-refused", {"QueueType": "fifo", "EventDelivery": "direct"})
     with pytest.raises(ClientError, match="must be empty or the full ARN of a secret"):
