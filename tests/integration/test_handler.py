@@ -46,7 +46,6 @@ from tests.support.fakes import (
     holds_any,
     json_response,
     secret_text,
-    sns_notification,
     sqs_event,
     sqs_record,
     texts_of,
@@ -282,21 +281,6 @@ def refuse_in(sqs, queue):
         sqs.on_call = fail_with(throttled())
     elif queue == "refusing":
         sqs.refused = lambda _: "InternalError"
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        pytest.param(completion_fields(), id="plain"),
-        pytest.param(eventbridge_event(), id="rule to queue"),
-        pytest.param(sns_notification(completion_fields()), id="topic to queue"),
-        pytest.param(sns_notification(eventbridge_event()), id="rule to topic to queue"),
-    ],
-)
-def test_each_shape_in_a_queue_is_recorded(shape, function, thrive):
-    assert function.reported(sqs_record(shape)) == []
-    [entry] = thrive.ledger.entries()
-    assert entry.key == (USER_ID, CONTENT_ID, "2021-01-01T09:00:00.000Z")
 
 
 # --- What Lambda accepts as an answer -----------------------------------------------------------------------------

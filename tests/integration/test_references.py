@@ -178,14 +178,6 @@ def test_a_group_of_a_standard_queue_waits(world):
     assert world.run(record) == {"m1": UNKNOWN}
 
 
-def test_without_a_cache_each_batch_looks_up_once(make):
-    with make(USER_CACHE_SECONDS="0") as world:
-        world.knows(**{"E-1": "u1"})
-        for _ in range(2):
-            world.run(*(world.record(f"m{n}", userRef="E-1", contentId=f"c{n}") for n in range(5)))
-        assert world.counts("user") == (2,)
-
-
 # ---- a cached id that Thrive refuses
 
 
@@ -311,16 +303,6 @@ def test_one_reference_whose_lookup_fails_costs_one_lookup_and_no_outage(world):
     assert world.counts("user") == (3,)
     world.thrive.faults.clear()
     assert {outcome[:2] for outcome in world.run(*records).values()} == {RECORDED}
-
-
-def test_another_person_in_the_answer_is_no_answer(world):
-    world.thrive.directory.users = {
-        "E-1": {"id": "u1", "ref": "E-2"},
-        "e-3": {"id": "u3"},
-        "E-3": {"id": "u3", "ref": "e-3"},
-    }
-    outcomes = world.run(world.record("m1", userRef="E-1"), world.record("m2", userRef="E-3"))
-    assert outcomes == {"m1": UNAVAILABLE, "m2": (*RECORDED, "u3", "c")}
 
 
 # ---- who may read

@@ -542,15 +542,6 @@ def test_bad_certificate_is_refused(authority, bad):
     assert server.requests == server.partial == []
 
 
-def test_self_signed_certificate_is_refused():
-    with (
-        RawServer(answer(201), tls=server_context(trustme.CA(), "127.0.0.1")) as server,
-        client(server.url) as transport,
-    ):
-        assert failure(transport).detail == REFUSED
-    assert server.requests == server.partial == []
-
-
 def test_server_of_plain_http_receives_nothing_where_tls_is_expected():
     with RawServer(answer(201)) as server, client(f"https://127.0.0.1:{server.port}") as transport:
         failure(transport, SHORT)

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import threading
 import time
 import weakref
 
@@ -16,7 +15,6 @@ from completion_sync.credentials import MAX_LENGTH, PLACEHOLDER, Credentials, Cr
 from completion_sync.errors import AccessError
 from tests.support.fakes import (
     CANARY,
-    PATIENCE_SECONDS,
     TENANT,
     Counts,
     FakeClock,
@@ -219,21 +217,6 @@ def test_the_secret_is_read_again_at_its_maximum_age_by_either_clock(case, passi
     assert case.get() == (new if reads == 2 else credentials())
     assert case.get() == (new if reads == 2 else credentials())
     assert case.manager.reads == reads
-
-
-def test_a_wall_clock_that_steps_back_does_not_keep_the_secret_longer(case):
-    case.get()
-    case.clock.step_wall(-86_400)
-    case.clock.advance(MAX_AGE)
-    case.get()
-    assert case.manager.reads == 2
-
-
-def test_a_maximum_age_of_zero_reads_each_time():
-    case = Case(max_age=0)
-    case.get()
-    case.get()
-    assert case.manager.reads == 2
 
 
 def test_the_age_counts_from_before_the_read(case):
@@ -443,24 +426,9 @@ def test_in_an_outage_reread_returns_the_refused_credentials_and_reads_once_a_se
 # --- Threads ---
 
 
-def test_threads_wait_for_a_read_in_progress_and_share_it(case):
-    reading, go_on = threading.Event(), threading.Event()
-
-    def on_read():
-        reading.set()
-        assert go_on.wait(PATIENCE_SECONDS)
-
-    case.manager.on_read = on_read
-
-    def get(index):
-        if index == 0:
-            assert reading.wait(PATIENCE_SECONDS)
-            go_on.set()
-        return case.cache.get()
-
-    results = in_threads(16, get)
-
-    assert len({id(result) for result in results}) == 1
+def test_many_threads_make_one_read(case):
+    case.manager.on_read = lambda: time.sleep(0.05)  # long enough for all threads to come
+    assert len(set(map(id, in_threads(16, lambda _: case.cache.get())))) == 1
     assert case.manager.reads == 1
 
 

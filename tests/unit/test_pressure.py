@@ -9,8 +9,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import count, pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from completion_sync.clock import Deadline
 from completion_sync.errors import (
@@ -254,24 +252,6 @@ def test_pause_ends_when_the_wall_clock_steps_back_as_nobody_can_tell_how_long_i
     it.thrive.state = UP
     it.clock.step_wall(-86_400)
     assert it.called("b") == "b"
-
-
-@given(
-    retry_after=st.none() | st.floats(0.1, 3600),
-    steps=st.lists(st.tuples(st.sampled_from(["advance", "freeze", "step_wall"]), st.floats(0.1, 7200)), max_size=5),
-    back=st.booleans(),
-)
-def test_no_pause_outlasts_its_seconds_whatever_the_clocks_do(retry_after, steps, back):
-    it = Environment()
-    pause = it.pressure.throttled(it.clock.now(), retry_after)
-    passed = 0.0
-    for name, seconds in steps:
-        getattr(it.clock, name)(-seconds if back and name == "step_wall" else seconds)
-        passed += seconds if name == "advance" else 0
-        assert it.pressure.pause() <= max(0, pause - passed) + 1e-6
-    it.clock.advance(pause + 1e-6)
-    assert it.pressure.pause() == 0
-    assert it.pressure.admit(Deadline(it.clock, 1.0)) == it.clock.now()
 
 
 # --- Throttling: the pace -----------------------------------------------------------------------------------------
