@@ -1,14 +1,12 @@
 """The interface from end to end: events go in; what is answered, sent, queued, logged and counted comes out."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import boto3
 import pytest
@@ -39,10 +37,8 @@ from tests.support.fakes import (
     QUEUE_ARN,
     TENANT,
     USER_ID,
-    Answer,
     FakeContext,
     FakeTransport,
-    Request,
     body,
     client_error,
     completion_fields,
@@ -50,25 +46,13 @@ from tests.support.fakes import (
     holds_any,
     json_response,
     secret_text,
-    sns_notification,
     sqs_event,
     sqs_record,
     texts_of,
     token_response,
 )
-from tests.support.function import Function, Output, close, functioning, secret_of
-from tests.support.sqs import RETRY_URL, FakeSqs, fail_with, throttled
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
-
-    from completion_sync.clock import Deadline, Instant
-    from tests.support.thrive import ContractedStandIn
-
-    Offline = Callable[..., AbstractContextManager[tuple[Function, FakeTransport]]]
-    Read = Callable[[], Output]
-    Under = Callable[..., AbstractContextManager[Function]]
+from tests.support.function import Output, close, functioning, secret_of
+from tests.support.sqs import RETRY_URL, fail_with, throttled
 
 FIFO_ARN = QUEUE_ARN + ".fifo"
 TOKEN = "token-of-the-canary"
@@ -79,21 +63,19 @@ NO_QUEUES = {"DEAD_LETTER_QUEUE_URL": "", "RETRY_QUEUE_URL": ""}
 
 
 @pytest.fixture
-def function(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function]:
+def function(thrive, monkeypatch):
     """Yield the function with both queues, on the stand-in."""
     with functioning(monkeypatch, thrive.url, secret=secret_of(thrive)) as it:
         yield it
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Offline:
+def offline(monkeypatch):
     """Return a function that yields the function, and a fake transport with two answers: to tokens, to completions."""
 
     @contextmanager
-    def start(
-        completion: Answer = GOOD, token: Answer = GOOD_TOKEN, **options: Any
-    ) -> Iterator[tuple[Function, FakeTransport]]:
-        def respond(request: Request) -> Response:
+    def start(completion=GOOD, token=GOOD_TOKEN, **options):
+        def respond(request):
             wanted = token if request.path.startswith("/oauth2/") else completion
             if isinstance(wanted, Exception):
                 raise wanted
@@ -109,10 +91,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Offline:
 
 
 @pytest.fixture
-def read(capsys: pytest.CaptureFixture[str]) -> Read:
+def read(capsys):
     """Return a function that reads what was printed since its last call; nothing goes to standard error."""
 
-    def read_all() -> Output:
+    def read_all():
         captured = capsys.readouterr()
         assert captured.err == ""
         return Output.read(captured.out)
@@ -120,12 +102,12 @@ def read(capsys: pytest.CaptureFixture[str]) -> Read:
     return read_all
 
 
-def record(number: int = 1, **changes: Any) -> dict[str, Any]:
+def record(number=1, **changes):
     """Return an SQS record with a completion of its own."""
     return sqs_record(body(userId=f"user-{number}"), message_id=f"message-{number}", **changes)
 
 
-def always(**fault: Any) -> Fault:
+def always(**fault):
     """Return a fault of every completion."""
     return Fault(route="completion", times=None, **fault)
 
@@ -141,23 +123,23 @@ class Row:
     reason: str | None = None
     fault: Fault | None = None
     message: dict[str, Any] | None = None
-    prepare: Callable[[Function, ContractedStandIn], None] | None = None
+    prepare: Any = None  # called with the function and the stand-in
     seconds: float = 30.0
 
 
-def record_before(it: Function, _: ContractedStandIn) -> None:
+def record_before(it, _):
     assert it.reported(record()) == []
 
 
-def secret_fails(code: str) -> Callable[[Function, ContractedStandIn], None]:
+def secret_fails(code):
     return lambda it, _: setattr(it.secrets, "failure", client_error(code))
 
 
-def unavailable(**fault: Any) -> Row:
+def unavailable(**fault):
     return Row("deferred", "unavailable", always(**fault))
 
 
-BROKEN: dict[str, dict[str, Any]] = {kind: {"spoil": kind} for kind in ("html", "gzip", "gzip_bomb")}
+BROKEN = {kind: {"spoil": kind} for kind in ("html", "gzip", "gzip_bomb")}
 BROKEN |= {"no JSON": {"body": "{"}, "nothing": {"body": ""}, "an array": {"body": "[]"}}
 BROKEN |= {ending: {"ending": ending} for ending in ("endless", "truncate")}
 ELSEWHERE = {"Location": "http://127.0.0.1:9/"}
@@ -202,11 +184,11 @@ ROWS = {
 
 
 @pytest.fixture
-def under(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> Under:
+def under(thrive, monkeypatch):
     """Return a function that yields the function under the conditions of a row."""
 
     @contextmanager
-    def arrange(row: Row) -> Iterator[Function]:
+    def arrange(row):
         with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), REQUEST_TIMEOUT_SECONDS="0.4") as it:
             if row.prepare is not None:
                 row.prepare(it, thrive)
@@ -218,7 +200,7 @@ def under(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> Under:
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_outcome_of_a_message(row: Row, under: Under, thrive: ContractedStandIn, read: Read) -> None:
+def test_outcome_of_a_message(row, under, thrive, read):
     with under(row) as it:
         read()
         message = record() if row.message is None else sqs_record(row.message, message_id="message-1")
@@ -251,7 +233,7 @@ def test_outcome_of_a_message(row: Row, under: Under, thrive: ContractedStandIn,
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_outcome_of_a_direct_event(row: Row, under: Under, thrive: ContractedStandIn) -> None:
+def test_outcome_of_a_direct_event(row, under, thrive):
     with under(row) as it:
         event = eventbridge_event(completion_fields(userId="user-1"))
         if row.message is not None:
@@ -277,9 +259,7 @@ def test_outcome_of_a_direct_event(row: Row, under: Under, thrive: ContractedSta
 
 @pytest.mark.parametrize("queue", ["none", "failing", "refusing"])
 @pytest.mark.parametrize(("status", "outcome"), [(409, "exists"), (422, "rejected"), (503, "deferred")])
-def test_what_is_not_in_a_queue_comes_again(
-    queue: str, status: int, outcome: str, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch, read: Read
-) -> None:
+def test_what_is_not_in_a_queue_comes_again(queue, status, outcome, thrive, monkeypatch, read):
     thrive.faults.add(always(status=status))
     variables = NO_QUEUES if queue == "none" else {}
     with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), **variables) as it:
@@ -295,27 +275,12 @@ def test_what_is_not_in_a_queue_comes_again(
         assert read().invocations[-1]["counts"]["reported"] == int(not is_settled)
 
 
-def refuse_in(sqs: FakeSqs, queue: str) -> None:
+def refuse_in(sqs, queue):
     """Let calls to SQS fail as a whole, or each entry in them."""
     if queue == "failing":
         sqs.on_call = fail_with(throttled())
     elif queue == "refusing":
         sqs.refused = lambda _: "InternalError"
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        pytest.param(completion_fields(), id="plain"),
-        pytest.param(eventbridge_event(), id="rule to queue"),
-        pytest.param(sns_notification(completion_fields()), id="topic to queue"),
-        pytest.param(sns_notification(eventbridge_event()), id="rule to topic to queue"),
-    ],
-)
-def test_each_shape_in_a_queue_is_recorded(shape: object, function: Function, thrive: ContractedStandIn) -> None:
-    assert function.reported(sqs_record(shape)) == []
-    [entry] = thrive.ledger.entries()
-    assert entry.key == (USER_ID, CONTENT_ID, "2021-01-01T09:00:00.000Z")
 
 
 # --- What Lambda accepts as an answer -----------------------------------------------------------------------------
@@ -333,9 +298,7 @@ def test_each_shape_in_a_queue_is_recorded(shape: object, function: Function, th
     ids=["none", "one", "thirty", "an id more than once", "unusual"],
 )
 @pytest.mark.parametrize("first", range(4), ids=["created", "deferred", "rejected", "invalid"])
-def test_only_received_ids_are_echoed(
-    ids: list[str], first: int, thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_received_ids_are_echoed(ids, first, thrive, monkeypatch):
     thrive.faults.add(always(status=503, content_id="deferred"))
     thrive.faults.add(always(status=422, content_id="rejected"))
     fates = [("created", "deferred", "rejected", "invalid")[(first + index) % 4] for index in range(len(ids))]
@@ -351,9 +314,7 @@ def test_only_received_ids_are_echoed(
 
 
 @pytest.mark.parametrize("event", [None, {}, {"Records": [{"body": CANARY}]}, {"detail": CANARY, "rawPath": CANARY}])
-def test_unsupported_event_is_raised_with_its_keys_and_without_its_values(
-    event: object, function: Function, thrive: ContractedStandIn, read: Read
-) -> None:
+def test_unsupported_event_is_raised_with_its_keys_and_without_its_values(event, function, thrive, read):
     with pytest.raises(UnsupportedEventError) as caught:
         function.invoke(event)
     if isinstance(event, dict):
@@ -368,21 +329,21 @@ def test_unsupported_event_is_raised_with_its_keys_and_without_its_values(
 class Hang:
     """A call that hangs until the ``with`` block ends."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self._released = threading.Event()
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self._released.set()
 
-    def __call__(self, *_: object) -> Response:
+    def __call__(self, *_):
         assert self._released.wait(PATIENCE_SECONDS)
         return Response(503, None)
 
 
-def test_slow_api_ends_before_the_functions_timeout(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_api_ends_before_the_functions_timeout(thrive, monkeypatch):
     seconds = 2.0
     thrive.faults.add(always(delay=seconds / 4))  # two at a time: thirty would take almost four times as long
     with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), clock=SystemClock(), MAX_CONCURRENCY="2") as it:
@@ -396,13 +357,13 @@ def test_slow_api_ends_before_the_functions_timeout(thrive: ContractedStandIn, m
     assert acknowledged <= recorded
 
 
-def test_hung_sqs_does_not_hold_up_the_answer(thrive: ContractedStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hung_sqs_does_not_hold_up_the_answer(thrive, monkeypatch):
     seconds = 4.0
     thrive.faults.add(always(status=422))
     monkeypatch.setattr(bootstrap, "REPORTERS", 1)
     with (
         functioning(monkeypatch, thrive.url, secret=secret_of(thrive), clock=SystemClock()) as it,
-        Hang() as it.sqs.on_call,  # type: ignore[assignment] # what it returns is ignored
+        Hang() as it.sqs.on_call,
     ):
         began = time.monotonic()
         reported = it.reported(*(record(number) for number in range(12)), seconds=seconds)
@@ -415,7 +376,7 @@ def test_hung_sqs_does_not_hold_up_the_answer(thrive: ContractedStandIn, monkeyp
     assert len(it.sqs.calls) == 1
 
 
-def test_hung_calls_to_thrive_never_keep_calls_to_sqs_waiting(offline: Offline) -> None:
+def test_hung_calls_to_thrive_never_keep_calls_to_sqs_waiting(offline):
     poison = sqs_record("no JSON", message_id="poison")
     hang = Hang()
     with offline(hang, clock=SystemClock(), MAX_CONCURRENCY="1") as (it, _), hang:
@@ -426,11 +387,6 @@ def test_hung_calls_to_thrive_never_keep_calls_to_sqs_waiting(offline: Offline) 
         assert it.reported(poison, seconds=2.0) == []
 
 
-def test_no_time_at_all(function: Function, thrive: ContractedStandIn) -> None:
-    assert function.reported(record(1), record(2), seconds=0.0) == ["message-1", "message-2"]
-    assert len(thrive.requests) == 0
-
-
 @pytest.mark.parametrize(
     ("seconds", "messages", "kept_back"),
     [
@@ -439,13 +395,11 @@ def test_no_time_at_all(function: Function, thrive: ContractedStandIn) -> None:
         pytest.param(900, 10_000, 16.0, id="and a second for a thousand messages"),
     ],
 )
-def test_time_is_kept_back_for_the_report(
-    seconds: float, messages: int, kept_back: float, function: Function, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remaining: list[float] = []
+def test_time_is_kept_back_for_the_report(seconds, messages, kept_back, function, monkeypatch):
+    remaining = []
 
     class Sync:
-        def run(self, batch: list[Any], deadline: Deadline, _began: Instant) -> list[Result]:
+        def run(self, batch, deadline, _began):
             remaining.append(deadline.remaining())
             return [Result(Created("s", 201)) for _ in batch]
 
@@ -459,7 +413,7 @@ def test_time_is_kept_back_for_the_report(
 
 
 @pytest.mark.parametrize("count", [1, 10, 25])
-def test_each_deferred_message_has_its_backoff(count: int, function: Function, thrive: ContractedStandIn) -> None:
+def test_each_deferred_message_has_its_backoff(count, function, thrive):
     thrive.faults.add(always(status=500))
     reported = function.reported(*(record(number, receive_count=number + 1) for number in range(count)))
     assert len(reported) == len(function.visibilities) == count
@@ -471,25 +425,21 @@ def test_each_deferred_message_has_its_backoff(count: int, function: Function, t
 
 
 @pytest.mark.parametrize("failure", ["failing", "refusing"])
-def test_answer_is_the_same_when_the_backoff_cannot_be_set(
-    failure: str, function: Function, thrive: ContractedStandIn
-) -> None:
+def test_answer_is_the_same_when_the_backoff_cannot_be_set(failure, function, thrive):
     thrive.faults.add(always(status=500, content_id="down"))
     refuse_in(function.sqs, failure)
     down = [sqs_record(body(userId=f"u{n}", contentId="down"), message_id=f"down-{n}") for n in range(11)]
     assert function.reported(record(1), *down) == [f"down-{number}" for number in range(11)]
 
 
-def test_dead_letters_that_sqs_failed_are_reported(function: Function, thrive: ContractedStandIn) -> None:
+def test_dead_letters_that_sqs_failed_are_reported(function, thrive):
     thrive.faults.add(always(status=422))
     function.sqs.refused = lambda entry: "InternalError" if '"user-7"' in entry["MessageBody"] else None
     assert function.reported(*(record(number) for number in range(11))) == ["message-7"]
 
 
 @pytest.mark.parametrize(("retry_after", "seconds"), [("1800", 1800), ("7000", 3600)])
-def test_retry_after_wins_over_a_shorter_backoff_up_to_an_hour(
-    retry_after: str, seconds: int, function: Function, thrive: ContractedStandIn
-) -> None:
+def test_retry_after_wins_over_a_shorter_backoff_up_to_an_hour(retry_after, seconds, function, thrive):
     thrive.faults.add(always(status=429, headers={"Retry-After": retry_after}))
     assert function.reported(record()) == ["message-1"]
     assert function.visibilities == {"receipt-of-message-1": seconds}
@@ -500,21 +450,6 @@ def test_retry_after_wins_over_a_shorter_backoff_up_to_an_hour(
 
 
 # --- FIFO, and one effect -----------------------------------------------------------------------------------------
-
-
-def test_groups_of_a_fifo_queue(function: Function, thrive: ContractedStandIn) -> None:
-    thrive.faults.add(always(status=503, user_id="a2"))
-    thrive.faults.add(always(status=422, user_id="b1"))
-    users = ("a1", "b1", "a2", "b2", "a3", "b3")
-    assert function.reported(
-        *(sqs_record(body(userId=user), message_id=user, group=user[0], queue_arn=FIFO_ARN) for user in users)
-    ) == ["a2", "a3"]
-    sent = [arrival.payload["userId"] for arrival in thrive.requests.of("completion")]
-    assert "a3" not in sent
-    assert [user for user in sent if user[0] == "b"] == ["b1", "b2", "b3"]
-    assert set(function.visibilities) == {"receipt-of-a2", "receipt-of-a3"}
-    [entry] = function.dead_letters
-    assert "b1" in entry["MessageBody"]
 
 
 @pytest.mark.parametrize(
@@ -528,9 +463,7 @@ def test_groups_of_a_fifo_queue(function: Function, thrive: ContractedStandIn) -
         pytest.param({"ending": "close_after_headers"}, "exists exists", id="within the answer"),
     ],
 )
-def test_one_record_whatever_is_lost(
-    fault: dict[str, Any], outcomes: str, under: Under, thrive: ContractedStandIn, read: Read
-) -> None:
+def test_one_record_whatever_is_lost(fault, outcomes, under, thrive, read):
     with under(Row("", fault=Fault(route="completion", **fault) if fault else None)) as it:
         # The message is not deleted after the first delivery (a crash), and comes again.
         assert it.reported(record()) == []
@@ -540,9 +473,7 @@ def test_one_record_whatever_is_lost(
     assert " ".join(line["outcome"] for line in read().messages) == outcomes
 
 
-def test_healthy_batch_is_one_call_for_each_completion_one_token_and_one_secret(
-    function: Function, thrive: ContractedStandIn, read: Read
-) -> None:
+def test_healthy_batch_is_one_call_for_each_completion_one_token_and_one_secret(function, thrive, read):
     assert function.reported(*(record(number % 20) for number in range(25))) == []
     assert [len(thrive.requests.of(route)) for route in ("completion", "token")] == [20, 1]
     # Warm, an invocation costs only the call, over a connection that was kept.
@@ -566,9 +497,7 @@ DIRECT = pytest.mark.parametrize("direct", [False, True], ids=["SQS", "direct"])
 
 
 @pytest.fixture
-def everything(
-    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., str]:
+def everything(capsys, caplog, monkeypatch):
     """Return a function that invokes with an event, and returns everything that leaves the function, unescaped.
 
     Everything that could log does so, at DEBUG.
@@ -578,7 +507,7 @@ def everything(
     monkeypatch.setenv("POWERTOOLS_LOGGER_LOG_EVENT", "true")
     caplog.set_level(logging.DEBUG)
 
-    def invoke(it: Function, event: dict[str, Any]) -> str:
+    def invoke(it, event):
         try:
             answered = repr(it.invoke(event))
         except Exception as error:  # noqa: BLE001 - a direct event may raise; whatever it is must not leak
@@ -592,10 +521,10 @@ def everything(
     return invoke
 
 
-def echo(status: int) -> Callable[[Request], Response]:
+def echo(status):
     """Return an answer that quotes, in every field, everything that a careless server could quote."""
 
-    def respond(request: Request) -> Response:
+    def respond(request):
         header = request.headers.get("Authorization", "")
         quoted = f"secret {CANARY} token {TOKEN} tenant {TENANT} header {header} body {request.body.decode('latin-1')}"
         fields = dict.fromkeys(["message", "error", "error_description", "statementId"], quoted)
@@ -605,7 +534,7 @@ def echo(status: int) -> Callable[[Request], Response]:
 
 
 # tests/hostile/test_canaries.py has many more.
-SCENARIOS: dict[str, dict[str, Any]] = {
+SCENARIOS = {
     **{f"answered {status}": {"completion": echo(status)} for status in (200, 201, 301, 401, 403, 422, 500)},
     **{f"token answered {status}": {"token": echo(status)} for status in (200, 302, 400, 401, 500)},
     "a defect": {"completion": ValueError(f"{CANARY} {TOKEN}")},
@@ -621,14 +550,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 @DIRECT
 @pytest.mark.parametrize("variables", [{}, NO_QUEUES], ids=["with queues", "without queues"])
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-def test_no_secret_leaves_but_to_thrive(
-    scenario: dict[str, Any],
-    variables: dict[str, str],
-    everything: Callable[..., str],
-    offline: Offline,
-    *,
-    direct: bool,
-) -> None:
+def test_no_secret_leaves_but_to_thrive(scenario, variables, everything, offline, direct):
     answers = {name: scenario[name] for name in ("completion", "token", "secret") if name in scenario}
     event = eventbridge_event() if direct else sqs_event(record(1), record(2), sqs_record("{}", message_id="invalid"))
     with offline(**answers, **variables) as (it, transport):
@@ -644,9 +566,7 @@ def test_no_secret_leaves_but_to_thrive(
 
 @DIRECT
 @pytest.mark.parametrize("status", [201, 422, 500, 401])
-def test_learners_data_is_never_in_output(
-    status: int, everything: Callable[..., str], offline: Offline, *, direct: bool
-) -> None:
+def test_learners_data_is_never_in_output(status, everything, offline, direct):
     email, name, phone = LEARNER
     fields = completion_fields() | {"email": email, "user": {"name": name, "phones": [phone]}, name: email}
     broken = json.dumps(fields | {"userId": 7})
@@ -660,7 +580,7 @@ def test_learners_data_is_never_in_output(
         assert holds_any(text + repr(transport.requests), LEARNER) == []
 
 
-def test_words_of_thrive_are_not_logged(everything: Callable[..., str], offline: Offline) -> None:
+def test_words_of_thrive_are_not_logged(everything, offline):
     with offline(json_response(422, {"message": "Ada Lovelace (ada@learner.example) is unknown"})) as (it, _):
         text = everything(it, sqs_event(record()))
         [entry] = it.dead_letters
@@ -671,7 +591,7 @@ def test_words_of_thrive_are_not_logged(everything: Callable[..., str], offline:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\u2028", "\u2029", "\x85", '","forged":"'])
-def test_ids_do_not_forge_a_log_line(end: str, offline: Offline, read: Read) -> None:
+def test_ids_do_not_forge_a_log_line(end, offline, read):
     forging = end + '{"level":"INFO","message":"forged"}'
     with offline(json_response(201, {"statementId": "statement" + forging}), DEAD_LETTER_QUEUE_URL="") as (it, _):
         it.reported(
@@ -695,7 +615,7 @@ LINE_FIELDS |= {"duration_ms"}
 POWERTOOLS_FIELDS = {"level", "message", "timestamp", "service", "function_request_id"}
 
 
-def test_fields_of_the_log_are_the_promised_ones(function: Function, thrive: ContractedStandIn, read: Read) -> None:
+def test_fields_of_the_log_are_the_promised_ones(function, thrive, read):
     thrive.faults.add(always(status=422, user_id="user-2"))
     thrive.faults.add(always(status=503, user_id="user-3"))
     function.invoke(sqs_event(record(1, receive_count=4), record(2), record(3), sqs_record("{", message_id="bad")))
@@ -718,7 +638,7 @@ def test_fields_of_the_log_are_the_promised_ones(function: Function, thrive: Con
     assert {line["function_request_id"] for line in output.logs} == {function.contexts[0].aws_request_id}
 
 
-def test_metrics_are_the_promised_ones() -> None:
+def test_metrics_are_the_promised_ones():
     """Dashboards and alarms are built on them."""
     counts = [
         *("CompletionsCreated", "CompletionsExisting", "CompletionsRejected", "CompletionsDeferred"),
@@ -729,9 +649,7 @@ def test_metrics_are_the_promised_ones() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
-def test_metrics_of_an_invocation_are_valid_blobs_with_each_value_once(
-    count: int, offline: Offline, read: Read
-) -> None:
+def test_metrics_of_an_invocation_are_valid_blobs_with_each_value_once(count, offline, read):
     with offline() as (it, _):
         assert it.reported(*(record(number) for number in range(count))) == []
     output = read()
@@ -752,30 +670,7 @@ def test_metrics_of_an_invocation_are_valid_blobs_with_each_value_once(
     assert {name for name in METRICS if len(output.metric(name)) == 1} - {"ApiLatency"} == ALWAYS_EMITTED
 
 
-def test_metrics_count_what_happened_in_their_invocation(
-    function: Function, thrive: ContractedStandIn, read: Read
-) -> None:
-    thrive.faults.add(always(status=422, user_id="user-2"))
-    thrive.faults.add(always(status=429, user_id="user-3"))
-    function.reported(record(9))
-    read()
-    function.reported(record(1), record(9), record(2), sqs_record("{", message_id="bad"))
-    function.reported(record(3))
-    output = read()
-    expected = {
-        "CompletionsCreated": [1, 0],
-        "CompletionsExisting": [1, 0],
-        "CompletionsRejected": [2, 0],
-        "CompletionsDeferred": [0, 1],
-        "Throttles": [0, 3],
-    }
-    assert {name: output.metric(name) for name in METRICS if name != "ApiLatency"} == {
-        name: expected.get(name, [0, 0] if name in ALWAYS_EMITTED else []) for name in METRICS if name != "ApiLatency"
-    }
-    assert len(output.metric("ApiLatency")) == 6
-
-
-def test_outage_is_logged_and_counted(function: Function, thrive: ContractedStandIn, read: Read) -> None:
+def test_outage_is_logged_and_counted(function, thrive, read):
     thrive.faults.add(always(status=503))
     function.reported(*(record(number) for number in range(20)))
     assert function.reported(record(20), record(21)) == ["message-20", "message-21"]
@@ -794,7 +689,7 @@ def test_outage_is_logged_and_counted(function: Function, thrive: ContractedStan
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def environment(monkeypatch):
     """Yield a patcher of variables; the application is built from them, and forgotten at the end."""
     for variable in ("DEAD_LETTER_QUEUE_URL", "RETRY_QUEUE_URL", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(variable, raising=False)
@@ -818,23 +713,19 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     ],
 )
 @pytest.mark.parametrize("event", [sqs_event(sqs_record()), eventbridge_event(), {}], ids=["SQS", "direct", "foreign"])
-def test_bad_setting_is_raised_for_any_event(
-    event: dict[str, Any], variable: str, value: str, environment: pytest.MonkeyPatch
-) -> None:
+def test_bad_setting_is_raised_for_any_event(event, variable, value, environment):
     environment.setenv(variable, value)
     environment.setenv("POWERTOOLS_SERVICE_NAME", f"bad-{variable}")
     for _ in range(2):
         with pytest.raises(SettingError) as caught:
-            lambda_handler(event, FakeContext(SystemClock()))  # type: ignore[arg-type]
+            lambda_handler(event, FakeContext(SystemClock()))
         assert caught.value.variable in {variable, "POWERTOOLS_*"}
         assert CANARY not in texts_of(caught.value)
         assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("auth_method", ["oauth2", "basic"])
-def test_from_queue_to_record(
-    auth_method: str, environment: pytest.MonkeyPatch, thrive: ContractedStandIn, read: Read
-) -> None:
+def test_from_queue_to_record(auth_method, environment, thrive, read):
     """As deployed: settings from the environment, boto3's own clients, a queue, a dead-letter queue, a secret."""
     environment.setenv("THRIVE_BASE_URL", thrive.url)
     environment.setenv("POWERTOOLS_SERVICE_NAME", f"from-queue-to-record-{auth_method}")
@@ -855,7 +746,7 @@ def test_from_queue_to_record(
         records = [record_of(message, arn) for message in received["Messages"]]
         bodies = {record["messageId"]: record["body"] for record in records}
 
-        answered = lambda_handler(sqs_event(*records), FakeContext(SystemClock()))  # type: ignore[arg-type]
+        answered = lambda_handler(sqs_event(*records), FakeContext(SystemClock()))
 
         failed = failed_ids(json.dumps(answered).encode(), bodies)
         assert [bodies[identifier] for identifier in failed] == [texts[1]]
@@ -876,17 +767,17 @@ def test_from_queue_to_record(
 class Broken:
     """A part of the application whose one method fails with a defect, from its n-th call on."""
 
-    def __init__(self, part: object, method: str, after: int) -> None:
+    def __init__(self, part, method, after):
         self._part = part
         self._method = method
         self._left = after
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name):
         genuine = getattr(self._part, name)
         if name != self._method:
             return genuine
 
-        def fail(*arguments: Any, **options: Any) -> Any:
+        def fail(*arguments, **options):
             if self._left:
                 self._left -= 1
                 return genuine(*arguments, **options)
@@ -895,7 +786,7 @@ class Broken:
         return fail
 
 
-def break_part(it: Function, monkeypatch: pytest.MonkeyPatch, part: str, method: str, after: int = 0) -> None:
+def break_part(it, monkeypatch, part, method, after=0):
     broken = dataclasses.replace(it.application, **{part: Broken(getattr(it.application, part), method, after)})
     monkeypatch.setattr(bootstrap, "application", lambda: broken)
 
@@ -912,16 +803,7 @@ def break_part(it: Function, monkeypatch: pytest.MonkeyPatch, part: str, method:
         pytest.param("telemetry", "end", 0, ["down"], id="the metrics: all is done by then"),
     ],
 )
-def test_defect_reports_what_is_not_settled(
-    part: str,
-    method: str,
-    after: int,
-    reported: list[str],
-    function: Function,
-    thrive: ContractedStandIn,
-    monkeypatch: pytest.MonkeyPatch,
-    read: Read,
-) -> None:
+def test_defect_reports_what_is_not_settled(part, method, after, reported, function, thrive, monkeypatch, read):
     thrive.faults.add(always(status=503, user_id="down"))
     thrive.faults.add(always(status=422, user_id="refused"))
     break_part(function, monkeypatch, part, method, after)
@@ -937,14 +819,7 @@ def test_defect_reports_what_is_not_settled(
     ("part", "method"),
     [("sync", "run"), ("queues", "requeue"), ("backoff", "seconds"), ("telemetry", "message"), ("telemetry", "end")],
 )
-def test_defect_on_the_direct_path_is_raised_in_our_own_words(
-    part: str,
-    method: str,
-    function: Function,
-    thrive: ContractedStandIn,
-    monkeypatch: pytest.MonkeyPatch,
-    read: Read,
-) -> None:
+def test_defect_on_the_direct_path_is_raised_in_our_own_words(part, method, function, thrive, monkeypatch, read):
     thrive.faults.add(always(status=503))
     break_part(function, monkeypatch, part, method)
     with pytest.raises(EventNotRecordedError, match="unexpected ZeroDivisionError in this f") as caught:
@@ -955,7 +830,7 @@ def test_defect_on_the_direct_path_is_raised_in_our_own_words(
     assert CANARY not in output.text + texts_of(caught.value)
 
 
-def test_defect_in_a_call_to_sqs_reports_what_was_in_it(function: Function, thrive: ContractedStandIn) -> None:
+def test_defect_in_a_call_to_sqs_reports_what_was_in_it(function, thrive):
     thrive.faults.add(always(status=422))
     function.sqs.on_call = fail_with(ZeroDivisionError())
     assert function.reported(record(1)) == ["message-1"]
@@ -963,7 +838,7 @@ def test_defect_in_a_call_to_sqs_reports_what_was_in_it(function: Function, thri
 
 # --- Property -----------------------------------------------------------------------------------------------------
 
-API_FATES: dict[str, Answer] = {
+API_FATES = {
     **{
         str(status): json_response(status, {"statementId": "s", "status": status})
         for status in (101, 200, 201, 202, 301, 400, 401, 403, 404, 408, 409, 422, 425, 429, 500, 503)
@@ -995,18 +870,11 @@ SQS_FATES = ["sqs-takes", "sqs-fails", "sqs-raises", "sqs-defect"]
     dead_letter_queue=st.sampled_from([{}, {"DEAD_LETTER_QUEUE_URL": ""}]),
     concurrency=st.integers(1, 4),
 )
-def test_acknowledged_only_if_recorded_or_dead_lettered(
-    batch: list[tuple[str, int, str, str | None]],
-    token: Response,
-    dead_letter_queue: dict[str, str],
-    concurrency: int,
-    offline: Offline,
-    read: Read,
-) -> None:
+def test_acknowledged_only_if_recorded_or_dead_lettered(batch, token, dead_letter_queue, concurrency, offline, read):
     # The content id says what Thrive does, the note in the body what SQS does.
-    recorded: set[tuple[str, str]] = set()
+    recorded = set()
 
-    def thrive_answers(request: Request) -> Response:
+    def thrive_answers(request):
         user, fate = request.json["userId"], request.json["contentId"]
         planned = API_FATES[fate]
         if isinstance(planned, Exception):
@@ -1027,7 +895,7 @@ def test_acknowledged_only_if_recorded_or_dead_lettered(
     ]
     variables = {"MAX_CONCURRENCY": str(concurrency), **dead_letter_queue}
     with offline(thrive_answers, token, **variables) as (it, _):
-        dead_lettered: set[str] = set()
+        dead_lettered = set()
         plan_sqs(it.sqs, dead_lettered)
         reported = set(it.reported(*records))
         read()
@@ -1041,16 +909,16 @@ def test_acknowledged_only_if_recorded_or_dead_lettered(
             assert each["messageId"] not in reported
 
 
-def plan_sqs(sqs: FakeSqs, dead_lettered: set[str]) -> None:
+def plan_sqs(sqs, dead_lettered):
     """Let the body of each dead letter say what SQS does; note the ids of those that it accepts."""
 
-    def on_call(_operation: str, request: Mapping[str, Any]) -> None:
+    def on_call(_operation, request):
         texts = "".join(entry.get("MessageBody", "") for entry in request["Entries"])
         for text, error in {"sqs-raises": throttled(), "sqs-defect": ZeroDivisionError()}.items():
             if text in texts:
                 raise error
 
-    def refused(entry: dict[str, Any]) -> str | None:
+    def refused(entry):
         if "sqs-fails" in entry.get("MessageBody", ""):
             return "InternalError"
         if "MessageAttributes" in entry:

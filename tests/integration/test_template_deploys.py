@@ -1,13 +1,10 @@
 """The template, created through CloudFormation on an emulator of AWS, and what then stands there read back."""
 
-from __future__ import annotations
-
 import fnmatch
 import io
 import json
 import time
 import zipfile
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,12 +12,6 @@ from botocore.exceptions import ClientError
 from sandbox.pipeline.emulator import PROGRAM, REGION, running_emulator
 from tests.support import sam_template
 from tests.support.sam_template import PARAMETER_SETS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from sandbox.pipeline.emulator import Emulator
 
 pytestmark = [
     pytest.mark.emulator,
@@ -33,7 +24,7 @@ CREATION_SECONDS = 60.0
 class Account:
     """An account with the stacks that these tests made."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator):
         """Package the template as `sam package` does: the code goes to a bucket."""
         self.emulator = emulator
         archive = io.BytesIO()
@@ -45,9 +36,9 @@ class Account:
         assert "CodeUri: src/\n" in text
         packaged = text.replace("CodeUri: src/\n", "CodeUri: s3://deployment/code.zip\n")
         self._url = emulator.put("/deployment/template.yaml", packaged.encode())
-        self._made: dict[str, dict[str, str]] = {}
+        self._made = {}
 
-    def create(self, name: str, values: dict[str, str]) -> None:
+    def create(self, name, values):
         """Create a stack and wait; its mapping is switched off, because the emulator would run the empty code."""
         self.emulator.cloudformation.create_stack(
             StackName=name,
@@ -61,7 +52,7 @@ class Account:
             time.sleep(0.05)
         assert status == "CREATE_COMPLETE", self._reasons(name)
 
-    def ids(self, name: str) -> dict[str, str]:
+    def ids(self, name):
         """Return the physical ids of a parameter set's stack by logical id, creating it on first use."""
         if name not in self._made:
             stack = f"it-{name}"
@@ -72,32 +63,28 @@ class Account:
             self.emulator.functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
         return self._made[name]
 
-    def outputs(self, name: str) -> dict[str, str]:
-        """Return the outputs of a parameter set's stack."""
+    def outputs(self, name):
         self.ids(name)
         return {one["OutputKey"]: one["OutputValue"] for one in self._describe(f"it-{name}")["Outputs"]}
 
-    def mapping(self, name: str) -> dict[str, Any]:
-        """Return the event source mapping of a parameter set's function."""
+    def mapping(self, name):
         function = self._made[name]["CompletionFunction"]
-        mappings: list[Any] = self.emulator.functions.list_event_source_mappings()["EventSourceMappings"]
+        mappings = self.emulator.functions.list_event_source_mappings()["EventSourceMappings"]
         (mapping,) = [one for one in mappings if function in one["FunctionArn"].split(":")]
         return mapping
 
-    def rule(self, name: str) -> Any:
-        """Return the rule of a parameter set's stack."""
+    def rule(self, name):
         rule = self.ids(name)["CompletionRule"]  # in AWS "bus|rule" on another bus than the default
         return self.emulator.events.describe_rule(Name=rule, EventBusName=self.outputs(name)["EventBus"])
 
-    def attributes(self, queue_url: str) -> dict[str, str]:
-        """Return a queue's attributes."""
+    def attributes(self, queue_url):
         answer = self.emulator.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
         return {str(key): value for key, value in answer["Attributes"].items()}
 
-    def _describe(self, stack: str) -> Any:
+    def _describe(self, stack):
         return self.emulator.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
 
-    def _reasons(self, stack: str) -> list[str]:
+    def _reasons(self, stack):
         events = self.emulator.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
         return [
             f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
@@ -107,22 +94,21 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+def account(tmp_path_factory):
     """Run one emulator for all these tests, with the bus and the topic that two parameter sets name."""
-    folder: Path = tmp_path_factory.mktemp("emulator")
+    folder = tmp_path_factory.mktemp("emulator")
     with running_emulator(folder) as emulator:
         emulator.events.create_event_bus(Name=PARAMETER_SETS["everything"]["EventBusName"])
         yield Account(emulator)
 
 
 @pytest.fixture(params=PARAMETER_SETS)
-def name(request: pytest.FixtureRequest) -> str:
+def name(request):
     """Each parameter set in turn."""
     return str(request.param)
 
 
-def test_the_queues_are_made_as_written(account: Account, name: str) -> None:
-    """Visibility, retention, redrive and encryption of the deployed queues are the template's."""
+def test_the_queues_are_made_as_written(account, name):
     ids = account.ids(name)
     source, dead = account.attributes(ids["SourceQueue"]), account.attributes(ids["DeadLetterQueue"])
     assert source["VisibilityTimeout"] == "420"
@@ -134,8 +120,7 @@ def test_the_queues_are_made_as_written(account: Account, name: str) -> None:
         assert ":key/" in source["KmsMasterKeyId"]
 
 
-def test_the_mapping_is_made_as_written(account: Account, name: str) -> None:
-    """The function is fed from the source queue through its alias, with partial failures and bounded concurrency."""
+def test_the_mapping_is_made_as_written(account, name):
     ids = account.ids(name)
     mapping = account.mapping(name)
     assert mapping["EventSourceArn"] == account.attributes(ids["SourceQueue"])["QueueArn"]
@@ -146,8 +131,7 @@ def test_the_mapping_is_made_as_written(account: Account, name: str) -> None:
     assert mapping["BatchSize"] == (1 if is_fifo else int(PARAMETER_SETS[name].get("BatchSize", "10")))
 
 
-def test_the_function_knows_its_queues_and_its_secret(account: Account, name: str) -> None:
-    """The variables lead to the queues and the secret that the stack made or was given."""
+def test_the_function_knows_its_queues_and_its_secret(account, name):
     ids = account.ids(name)
     configuration = account.emulator.functions.get_function_configuration(FunctionName=ids["CompletionFunction"])
     environment = configuration["Environment"]["Variables"]
@@ -160,7 +144,7 @@ def test_the_function_knows_its_queues_and_its_secret(account: Account, name: st
     assert environment["THRIVE_SECRET_ID"] == (given or account.outputs(name)["ThriveSecretArn"])
 
 
-def test_the_created_secret_has_no_value_until_someone_puts_one(account: Account) -> None:
+def test_the_created_secret_has_no_value_until_someone_puts_one(account):
     """AWS makes no version without SecretString; the emulator makes one that is empty."""
     secret = account.outputs("defaults")["ThriveSecretArn"]
     assert account.emulator.secrets.get_secret_value(SecretId=secret)["SecretString"] == ""
@@ -169,8 +153,7 @@ def test_the_created_secret_has_no_value_until_someone_puts_one(account: Account
 
 
 @pytest.mark.parametrize("queued", ["defaults", "fifo", "customer-key", "existing-secret"])
-def test_an_event_on_the_bus_arrives_in_the_queue(account: Account, queued: str) -> None:
-    """A matching event is taken by the deployed rule to the deployed queue; one of another type is not."""
+def test_an_event_on_the_bus_arrives_in_the_queue(account, queued):
     queue = account.ids(queued)["SourceQueue"]
     account.emulator.sqs.purge_queue(QueueUrl=queue)
     entry = {"Source": "learning.completions", "EventBusName": account.outputs(queued)["EventBus"]}
@@ -186,8 +169,7 @@ def test_an_event_on_the_bus_arrives_in_the_queue(account: Account, queued: str)
 
 
 @pytest.mark.parametrize("direct", ["direct", "everything"])
-def test_the_direct_rule_leads_to_the_function(account: Account, direct: str) -> None:
-    """The deployed rule's target is the alias, with the undelivered queue behind it."""
+def test_the_direct_rule_leads_to_the_function(account, direct):
     rule = account.rule(direct)
     targets = account.emulator.events.list_targets_by_rule(Rule=rule["Name"], EventBusName=rule["EventBusName"])
     (target,) = targets["Targets"]
@@ -199,7 +181,7 @@ def test_the_direct_rule_leads_to_the_function(account: Account, direct: str) ->
 @pytest.mark.parametrize(
     "name", [name for name, values in PARAMETER_SETS.items() if values.get("EventDelivery") != "none"]
 )
-def test_the_policies_name_the_rule_that_was_made(account: Account, name: str) -> None:
+def test_the_policies_name_the_rule_that_was_made(account, name):
     """They spell its ARN out before there is a rule; the emulator does not enforce them."""
     arn = account.rule(name)["Arn"]
     for queue in ("SourceQueue", "UndeliveredQueue"):
@@ -214,8 +196,7 @@ def test_the_policies_name_the_rule_that_was_made(account: Account, name: str) -
         assert statement["Condition"]["ArnLike"]["AWS:SourceArn"] == arn
 
 
-def test_the_outputs_are_what_a_person_needs(account: Account, name: str) -> None:
-    """Queues, bus and dashboard are named, and the command for the secret where there is one to fill."""
+def test_the_outputs_are_what_a_person_needs(account, name):
     outputs = account.outputs(name)
     expected = {"SourceQueueUrl", "SourceQueueArn", "DeadLetterQueueUrl", "DeadLetterQueueArn", "UndeliveredQueueUrl"}
     expected |= {"ThriveSecretArn", "FunctionName", "FunctionAliasArn", "LogGroupName", "DashboardUrl"}
@@ -225,15 +206,14 @@ def test_the_outputs_are_what_a_person_needs(account: Account, name: str) -> Non
     assert REGION in outputs["DashboardUrl"]
 
 
-def test_a_rule_refuses_what_cannot_work_before_anything_is_made(account: Account) -> None:
-    """CloudFormation itself refuses a bad combination and a bad value, in the template's own words."""
+def test_a_rule_refuses_what_cannot_work_before_anything_is_made(account):
     with pytest.raises(ClientError, match="QueueType=standard"):
         account.create("it-refused", {"QueueType": "fifo", "EventDelivery": "direct"})
     with pytest.raises(ClientError, match="must be empty or the full ARN of a secret"):
         account.create("it-refused", {"ThriveSecretArn": "thrive"})
 
 
-def test_what_holds_data_survives_the_stack(account: Account) -> None:
+def test_what_holds_data_survives_the_stack(account):
     """After the stack is gone its queues and secret are there, and a new stack of the same name does not collide."""
     account.create("it-survivor", {})
     resources = account.emulator.cloudformation.describe_stack_resources(StackName="it-survivor")["StackResources"]

@@ -7,6 +7,10 @@ import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import botocore.session
+from botocore import xform_name
+from botocore.validate import ParamValidator
+
 from tests.support.fakes import client_error
 
 if TYPE_CHECKING:
@@ -19,10 +23,12 @@ RETRY_URL = f"{ENDPOINT}/123456789012/retries"
 # The characters that SQS accepts, and the largest message, attributes included: API reference, SendMessage.
 _UNACCEPTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MAX_BYTES = 1_048_576
+_MODEL: Any = botocore.session.get_session().get_service_model("sqs")
+_SHAPES = {xform_name(name): _MODEL.operation_model(name).input_shape for name in _MODEL.operation_names}
 
 
 class FakeSqs:
-    """Takes what boto3's client takes, and answers as SQS does.
+    """Takes what boto3's client takes, checked against botocore's own model, and answers as SQS does.
 
     ``calls`` holds the operations and their requests. ``on_call`` is called first, with both, and may raise.
     ``refused`` returns the code with which SQS fails one entry of a batch, or None.
@@ -76,6 +82,8 @@ class FakeSqs:
         return {name: value for name, value in answer.items() if value}
 
     def _note(self, operation: str, request: dict[str, Any]) -> None:
+        report = ParamValidator().validate(request, _SHAPES[operation])
+        assert not report.has_errors(), report.generate_report()
         with self._lock:
             self.calls.append((operation, request))
         self.on_call(operation, request)

@@ -13,7 +13,6 @@ from completion_sync.retry import RetryPolicy
 from completion_sync.tokens import REFUSAL_SECONDS, ClientCredentialsFlow, TokenCache
 from completion_sync.transport import Response
 from tests.support.fakes import (
-    CANARY,
     TENANT,
     Counts,
     FakeClock,
@@ -26,7 +25,6 @@ from tests.support.fakes import (
     json_response,
     pressure,
     secret_text,
-    texts_of,
     token_response,
 )
 
@@ -248,15 +246,6 @@ def test_basic_reads_the_secret_at_the_first_401_and_ends_at_the_second():
     assert case.calls == (0, 2)
 
 
-def test_basic_with_an_unchanged_secret_ends_at_once():
-    case = Case(authMethod="basic")
-    grant = case.grant()
-    error = case.failure(lambda: case.renew(grant))
-    assert (error.reason, str(error), error.status) == ("unauthorized", REFUSED_BY_API, 401)
-    assert case.calls == (0, 2)
-    assert case.counts["AuthFailures"] == 1
-
-
 def test_the_scheme_may_change_at_a_renewal():
     case, back = Case(OLD, NEW), Case(OLD, NEW, authMethod="basic")
     oauth, grant = case.renew(case.grant()), back.grant()
@@ -392,10 +381,3 @@ def test_a_secret_refused_while_the_token_is_due_costs_no_message():
     case.promote()
     case.clock.advance(200)
     assert secret_of(case.send()) == NEW
-
-
-def test_no_failure_on_the_way_shows_a_secret():
-    case = Case(OLD, clientId=CANARY)
-    case.send()
-    case.thrive.revoke(OLD)
-    assert not holds_any(texts_of(case.failure()), [OLD, CANARY, TENANT, "token-1", "token-2"])

@@ -1,10 +1,7 @@
 """The composition root: what is built when, and that nothing is built before it is needed."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,22 +26,19 @@ from tests.support.fakes import (
 from tests.support.s3 import CONFIG_URI, FakeS3
 from tests.support.sqs import FakeSqs
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-
-def settings(**variables: str) -> Settings:
+def settings(**variables):
     return Settings.from_env({"THRIVE_SECRET_ID": "thrive"} | variables)
 
 
-def refuse(*_arguments: Any, **_options: Any) -> Any:
+def refuse(*_arguments, **_options):
     raise AssertionError("built too early")
 
 
 # --- Nothing before it is needed ----------------------------------------------------------------------------------
 
 
-def test_building_creates_no_client_no_connection_and_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_creates_no_client_no_connection_and_no_thread(monkeypatch):
     monkeypatch.setattr("boto3.client", refuse)
     monkeypatch.setattr(bootstrap, "connection_pool", refuse)
     monkeypatch.setattr(bootstrap, "ThreadPoolExecutor", refuse)
@@ -56,10 +50,10 @@ def test_building_creates_no_client_no_connection_and_no_thread(monkeypatch: pyt
     application.reset()
 
 
-def test_clients_of_aws_give_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs: dict[str, Any] = {}
+def test_clients_of_aws_give_up_within_seconds(monkeypatch):
+    configs = {}
 
-    def create(name: str, **options: Any) -> Any:
+    def create(name, **options):
         configs[name] = options["config"]
         return {"sqs": FakeSqs, "secretsmanager": FakeSecretsManager}[name]()
 
@@ -78,12 +72,10 @@ def test_clients_of_aws_give_up_within_seconds(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("endpoint", "style"), [("http://127.0.0.1:9", "path"), ("", "auto")])
-def test_s3_is_addressed_by_path_only_at_an_emulator(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str, style: str
-) -> None:
-    configs: list[Any] = []
+def test_s3_is_addressed_by_path_only_at_an_emulator(monkeypatch, endpoint, style):
+    configs = []
 
-    def create(name: str, **options: Any) -> Any:
+    def create(name, **options):
         assert name == "s3"
         configs.append(options["config"])
         return FakeS3(mapping__json='{"version": 1}')
@@ -97,7 +89,7 @@ def test_s3_is_addressed_by_path_only_at_an_emulator(
     assert config.s3 == {"addressing_style": style}
 
 
-def test_calls_to_thrive_and_to_sqs_have_threads_of_their_own() -> None:
+def test_calls_to_thrive_and_to_sqs_have_threads_of_their_own():
     application = build(settings(MAX_CONCURRENCY="3"))
     pools = [application.executor(), application.reporters()]
     assert [pool._max_workers for pool in pools if isinstance(pool, ThreadPoolExecutor)] == [3, bootstrap.REPORTERS]
@@ -106,7 +98,7 @@ def test_calls_to_thrive_and_to_sqs_have_threads_of_their_own() -> None:
         pool.shutdown()
 
 
-def test_good_settings_are_read_once_and_bad_ones_fail_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_good_settings_are_read_once_and_bad_ones_fail_each_time(monkeypatch):
     bootstrap.application.cache_clear()
     monkeypatch.setenv("THRIVE_SECRET_ID", "")
     for _ in range(2):
@@ -122,10 +114,10 @@ def test_good_settings_are_read_once_and_bad_ones_fail_each_time(monkeypatch: py
 # --- Lazy ---------------------------------------------------------------------------------------------------------
 
 
-def test_lazy_creates_its_value_once_for_all_threads() -> None:
-    created: list[object] = []
+def test_lazy_creates_its_value_once_for_all_threads():
+    created = []
 
-    def create() -> object:
+    def create():
         threading.Event().wait(0.05)
         created.append(object())
         return created[-1]
@@ -137,31 +129,31 @@ def test_lazy_creates_its_value_once_for_all_threads() -> None:
     assert values == created * 8
 
 
-def test_two_values_are_not_created_at_once_as_boto3s_default_session_cannot() -> None:
+def test_two_values_are_not_created_at_once_as_boto3s_default_session_cannot():
     creating = most = 0
 
-    def create() -> None:
+    def create():
         nonlocal creating, most
         creating += 1
         most = max(most, creating)
         threading.Event().wait(0.02)
         creating -= 1
 
-    values: list[Callable[[], None]] = [Lazy(create) for _ in range(4)]
+    values = [Lazy(create) for _ in range(4)]
     in_threads(4, lambda index: values[index]())
     assert most == 1
 
 
-def test_lazy_may_need_another_lazy() -> None:
+def test_lazy_may_need_another_lazy():
     inner = Lazy(lambda: 1)
     outer = Lazy(lambda: inner() + 1)
     assert in_threads(1, lambda _: outer()) == [2]
 
 
-def test_lazy_tries_again_after_a_failure_and_keeps_a_falsy_value() -> None:
-    answers: list[Any] = [ValueError("the first time"), None]
+def test_lazy_tries_again_after_a_failure_and_keeps_a_falsy_value():
+    answers = [ValueError("the first time"), None]
 
-    def create() -> None:
+    def create():
         answer = answers.pop(0)
         if answer:
             raise answer
@@ -175,32 +167,22 @@ def test_lazy_tries_again_after_a_failure_and_keeps_a_falsy_value() -> None:
 
 # --- Hosts --------------------------------------------------------------------------------------------------------
 
-HOSTS = {
-    "production": ("https://public.api.learn.link", "https://user.api.learn.link"),
-    "staging": ("https://public.api.learnstaging.link", "https://user.api.learnstaging.link"),
-    "production-mea": ("https://public.api.mea.learn.tech", "https://user.api.mea.learn.tech"),
-    "staging-mea": ("https://public.api.meastaging.learn.tech", "https://user.api.meastaging.learn.tech"),
-}
-
 
 @pytest.fixture
-def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeTransport]:
+def hosts(monkeypatch):
     """Return the fake transports that are built instead of real ones, by base URL."""
-    built: dict[str, FakeTransport] = {}
+    built = {}
 
-    def transport(base_url: str, *_: object) -> FakeTransport:
+    def transport(base_url, *_):
         return built.setdefault(base_url, FakeTransport(always=token_response()))
 
     monkeypatch.setattr(bootstrap, "_transport", transport)
     return built
 
 
-@pytest.mark.parametrize("environment", HOSTS)
-def test_completions_go_to_the_public_api_and_webhook_tokens_come_from_the_user_api(
-    environment: str, hosts: dict[str, FakeTransport]
-) -> None:
-    public_api, user_api = HOSTS[environment]
-    ours = settings(THRIVE_ENVIRONMENT=environment, THRIVE_SCOPE="api/all")
+def test_completions_go_to_the_public_api_and_webhook_tokens_come_from_the_user_api(hosts):
+    public_api, user_api = "https://public.api.learn.link", "https://user.api.learn.link"
+    ours = settings(THRIVE_SCOPE="api/all")
     build(ours)
     assert list(hosts) == [public_api]
     clock = FakeClock()
@@ -211,7 +193,7 @@ def test_completions_go_to_the_public_api_and_webhook_tokens_come_from_the_user_
     assert hosts[public_api].requests == []
 
 
-def test_base_url_replaces_both_hosts(hosts: dict[str, FakeTransport]) -> None:
+def test_base_url_replaces_both_hosts(hosts):
     ours = settings(THRIVE_BASE_URL="http://127.0.0.1:8080/")
     build(ours)
     webhook_token_flow(ours, FakeClock(), Counts())

@@ -1,7 +1,5 @@
 """Clocks, the age of things, and deadlines."""
 
-from __future__ import annotations
-
 import time
 
 import pytest
@@ -22,7 +20,7 @@ SINCE = Instant(1000.0, 5.0)
         pytest.param(0, 0, 0, id="no time passed"),
     ],
 )
-def test_elapsed_is_the_time_on_the_clock_that_shows_more(wall: float, monotonic: float, seconds: float) -> None:
+def test_elapsed_is_the_time_on_the_clock_that_shows_more(wall, monotonic, seconds):
     assert elapsed(SINCE, Instant(SINCE.wall + wall, SINCE.monotonic + monotonic)) == seconds
 
 
@@ -39,13 +37,11 @@ def test_elapsed_is_the_time_on_the_clock_that_shows_more(wall: float, monotonic
         (-86_400, 1, False),
     ],
 )
-def test_something_holds_while_both_clocks_say_so_and_the_wall_clock_has_not_stepped_back(
-    wall: float, monotonic: float, *, holds: bool
-) -> None:
+def test_something_holds_while_both_clocks_say_so_and_the_wall_clock_has_not_stepped_back(wall, monotonic, holds):
     assert is_within(60.0, SINCE, Instant(SINCE.wall + wall, SINCE.monotonic + monotonic)) is holds
 
 
-def test_deadline_counts_down_to_zero_by_the_monotonic_clock_alone() -> None:
+def test_deadline_counts_down_to_zero_by_the_monotonic_clock_alone():
     clock = FakeClock()
     deadline = Deadline(clock, 10)
     assert deadline.remaining() == 10
@@ -61,7 +57,7 @@ def test_deadline_counts_down_to_zero_by_the_monotonic_clock_alone() -> None:
     assert Deadline(clock, -5).remaining() == 0
 
 
-def test_system_clock_reads_both_clocks_and_sleeps() -> None:
+def test_system_clock_reads_both_clocks_and_sleeps():
     clock = SystemClock()
     before = Instant(time.time(), time.monotonic())
     now = clock.now()

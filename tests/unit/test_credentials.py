@@ -1,9 +1,7 @@
 """The secret: which texts are accepted, what is said of the others, and when it is read."""
 
-import base64
 import gc
 import json
-import threading
 import time
 import weakref
 
@@ -17,7 +15,6 @@ from completion_sync.credentials import MAX_LENGTH, PLACEHOLDER, Credentials, Cr
 from completion_sync.errors import AccessError
 from tests.support.fakes import (
     CANARY,
-    PATIENCE_SECONDS,
     TENANT,
     Counts,
     FakeClock,
@@ -47,13 +44,6 @@ def refusal(secret):
     assert (error.reason, error.status, error.retry_after) == ("misconfigured", None, None)
     assert error.__cause__ is error.__context__ is None, "a JSON error quotes the secret"
     return str(error).removeprefix("the secret is malformed: ")
-
-
-def parsed(secret):
-    try:
-        return Credentials.parse(secret)
-    except AccessError as error:
-        return error
 
 
 def secret_with(key, value):
@@ -150,26 +140,6 @@ def test_anything_but_a_json_object_is_refused_without_being_quoted(secret):
     assert refusal(secret) == "must be a JSON object in SecretString, with tenantId and clientSecret"
 
 
-VALUES = st.sampled_from([f"{CANARY}\n", CANARY * 200, [CANARY], {CANARY: 1}, f"{CANARY}:", CANARY])
-ANY_TEXT = st.text() | st.recursive(st.none() | st.text(), lambda inner: st.dictionaries(st.text(), inner)).map(
-    json.dumps
-)
-
-
-@given(
-    ANY_TEXT
-    | st.dictionaries(st.sampled_from([*TEXT_KEYS, "authMethod", "tokenEndpointAuthMethod", CANARY]), VALUES).map(
-        json.dumps
-    )
-)
-def test_any_text_is_parsed_or_refused_without_being_quoted(secret):
-    result = parsed(secret)
-    if isinstance(result, AccessError):
-        assert result.reason == "misconfigured"
-        assert result.__context__ is None
-        assert CANARY not in texts_of(result)
-
-
 def test_repr_shows_no_value():
     shown = repr(credentials(tenantId="canary-tenant", clientId="canary-client"))
     assert shown == "Credentials(auth_method='oauth2', token_endpoint_auth_method='client_secret_post')"
@@ -192,12 +162,6 @@ def test_credentials_are_equal_if_they_authenticate_in_the_same_way():
 def test_basic_header_matches_the_examples_of_rfc_7617():
     assert basic_header("Aladdin", "open sesame") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # pragma: allowlist secret
     assert basic_header("test", "123\u00a3") == "Basic dGVzdDoxMjPCow=="
-
-
-@given(st.text(), st.text())
-def test_a_basic_header_can_be_decoded_again(user, password):
-    encoded = basic_header(user, password).removeprefix("Basic ")
-    assert base64.b64decode(encoded, validate=True).decode() == f"{user}:{password}"
 
 
 # --- The cache ---
@@ -253,21 +217,6 @@ def test_the_secret_is_read_again_at_its_maximum_age_by_either_clock(case, passi
     assert case.get() == (new if reads == 2 else credentials())
     assert case.get() == (new if reads == 2 else credentials())
     assert case.manager.reads == reads
-
-
-def test_a_wall_clock_that_steps_back_does_not_keep_the_secret_longer(case):
-    case.get()
-    case.clock.step_wall(-86_400)
-    case.clock.advance(MAX_AGE)
-    case.get()
-    assert case.manager.reads == 2
-
-
-def test_a_maximum_age_of_zero_reads_each_time():
-    case = Case(max_age=0)
-    case.get()
-    case.get()
-    assert case.manager.reads == 2
 
 
 def test_the_age_counts_from_before_the_read(case):
@@ -477,24 +426,9 @@ def test_in_an_outage_reread_returns_the_refused_credentials_and_reads_once_a_se
 # --- Threads ---
 
 
-def test_threads_wait_for_a_read_in_progress_and_share_it(case):
-    reading, go_on = threading.Event(), threading.Event()
-
-    def on_read():
-        reading.set()
-        assert go_on.wait(PATIENCE_SECONDS)
-
-    case.manager.on_read = on_read
-
-    def get(index):
-        if index == 0:
-            assert reading.wait(PATIENCE_SECONDS)
-            go_on.set()
-        return case.cache.get()
-
-    results = in_threads(16, get)
-
-    assert len({id(result) for result in results}) == 1
+def test_many_threads_make_one_read(case):
+    case.manager.on_read = lambda: time.sleep(0.05)  # long enough for all threads to come
+    assert len(set(map(id, in_threads(16, lambda _: case.cache.get())))) == 1
     assert case.manager.reads == 1
 
 

@@ -1,10 +1,7 @@
 """Envelopes: what is taken out of them, and what is refused without harm to its neighbours."""
 
-from __future__ import annotations
-
 import json
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,12 +29,12 @@ WITHOUT_TIME = completion_fields(completedAt=None)
 AT_ENVELOPE_TIME = Completion(USER_ID, CONTENT_ID, "2021-01-01T10:00:00.000Z")
 
 
-def nested(levels: int, leaf: str = "") -> str:
+def nested(levels, leaf=""):
     """Return the JSON of arrays nested that deep."""
     return "[" * levels + leaf + "]" * levels
 
 
-def padded(size: int, filler: str = "x") -> str:
+def padded(size, filler="x"):
     """Return a good body that is ``size`` bytes long in UTF-8."""
     bare = json.dumps(completion_fields(filler=""))
     missing, width = size - len(bare.encode()), len(filler.encode())
@@ -48,27 +45,27 @@ def padded(size: int, filler: str = "x") -> str:
     return text
 
 
-def with_field(json_text: str) -> str:
+def with_field(json_text):
     """Return a good body with one more field, of that JSON."""
     return json.dumps(completion_fields())[:-1] + f', "extra": {json_text}}}'
 
 
-def bus(detail: object = None, **changes: object) -> str:
+def bus(detail=None, **changes):
     """Return the JSON of an EventBridge event."""
     return json.dumps(eventbridge_event(detail, **changes))
 
 
-def sns(message: object, **changes: object) -> str:
+def sns(message, **changes):
     """Return the JSON of an SNS notification."""
     return json.dumps(sns_notification(message, **changes))
 
 
-def of_sns(problem: str) -> str:
+def of_sns(problem):
     """Return the text of a problem that is in the message of an SNS notification."""
     return problem.replace("body", "Message")
 
 
-GOOD_BODIES: dict[str, tuple[str, Completion]] = {
+GOOD_BODIES = {
     "plain": (body(), completion()),
     "plain-with-white-space": (f"\r\n\t {body()} \n", completion()),
     "plain-with-escapes": (body().replace("userId", "\\u0075serId"), completion()),
@@ -106,7 +103,7 @@ BAD_USER = "userId: must be a non-empty string of at most 256 characters without
 NO_DETAIL = "detail: must be a JSON object"
 NO_TIME = "completedAt: must be an ISO 8601 date and time with a UTC offset or Z, such as 2021-01-01T09:00:00Z"
 
-POISON: dict[str, tuple[object, str]] = {
+POISON = {
     # no text
     "null-body": (None, NO_TEXT),
     "object-body": ({"userId": "a"}, NO_TEXT),
@@ -176,14 +173,14 @@ POISON: dict[str, tuple[object, str]] = {
     "sns-without-message": (sns(body(), Message=None), NO_TIME),
 }
 
-SQS_EVENTS: dict[str, object] = {
+SQS_EVENTS = {
     "empty-batch": {"Records": []},
     "one-record": sqs_event(sqs_record()),
     "record-without-body": sqs_event({"messageId": "1", "eventSource": "aws:sqs"}),
     "further-keys": sqs_event(sqs_record()) | {"detail-type": "x", "detail": {}},
 }
 
-FOREIGN_EVENTS: dict[str, object] = {
+FOREIGN_EVENTS = {
     "null": None,
     "list": [sqs_record()],
     "empty-object": {},
@@ -203,7 +200,7 @@ FOREIGN_EVENTS: dict[str, object] = {
 }
 
 
-def read_record(record: dict[str, Any]) -> Message:
+def read_record(record):
     """Read a batch of one."""
     [message] = events.read_sqs_records(sqs_event(record))
     return message
@@ -213,18 +210,18 @@ def read_record(record: dict[str, Any]) -> Message:
 
 
 @pytest.mark.parametrize("event", SQS_EVENTS.values(), ids=SQS_EVENTS)
-def test_records_that_all_come_from_sqs_and_have_ids_are_a_batch(event: object) -> None:
+def test_records_that_all_come_from_sqs_and_have_ids_are_a_batch(event):
     assert events.is_sqs_event(event) is True
 
 
-def test_detail_type_and_detail_are_an_eventbridge_event() -> None:
+def test_detail_type_and_detail_are_an_eventbridge_event():
     assert events.is_eventbridge_event(eventbridge_event()) is True
     assert events.is_eventbridge_event({"detail-type": None, "detail": None}) is True
     assert events.is_sqs_event(eventbridge_event()) is False
 
 
 @pytest.mark.parametrize("event", FOREIGN_EVENTS.values(), ids=FOREIGN_EVENTS)
-def test_any_other_event_is_neither(event: object) -> None:
+def test_any_other_event_is_neither(event):
     assert events.is_sqs_event(event) is False
     assert events.is_eventbridge_event(event) is False
 
@@ -243,14 +240,14 @@ def test_any_other_event_is_neither(event: object) -> None:
         ({"a\nb\u2028\x1b\ud800": 1, 5: 1}, "got the keys 'a\\nb\\u2028\\x1b\\ud800', '5'"),
     ],
 )
-def test_error_for_another_event_names_its_keys_and_no_values(event: object, text: str) -> None:
+def test_error_for_another_event_names_its_keys_and_no_values(event, text):
     error = events.unsupported(event)
     assert isinstance(error, UnsupportedEventError)
     assert str(error).endswith(text)
     assert CANARY not in str(error)
 
 
-def test_error_names_at_most_twenty_keys_of_64_characters() -> None:
+def test_error_names_at_most_twenty_keys_of_64_characters():
     text = str(events.unsupported({f"{index:02}{'k' * 100}": 1 for index in range(30)}))
     assert text.endswith("'19" + "k" * 62 + "'")
     assert text.count("'") == 40
@@ -260,12 +257,12 @@ def test_error_names_at_most_twenty_keys_of_64_characters() -> None:
 
 
 @pytest.mark.parametrize(("text", "expected"), GOOD_BODIES.values(), ids=GOOD_BODIES)
-def test_completion_is_taken_out_of_each_envelope(text: str, expected: Completion) -> None:
+def test_completion_is_taken_out_of_each_envelope(text, expected):
     assert events.read_body(text) == expected
 
 
 @pytest.mark.parametrize(("text", "problem"), POISON.values(), ids=POISON)
-def test_a_poison_body_leaves_its_neighbours_unharmed(text: object, problem: str) -> None:
+def test_a_poison_body_leaves_its_neighbours_unharmed(text, problem):
     good, other = sqs_record(message_id="1"), sqs_record(json.dumps(eventbridge_event()), message_id="3")
     first, second, third = events.read_sqs_records(sqs_event(good, sqs_record(message_id="2") | {"body": text}, other))
     assert (first.id, second.id, third.id) == ("1", "2", "3")
@@ -290,7 +287,7 @@ FIELDS = ["userId", "contentId", "completedAt", "detail", "detail-type", "time",
         ),
     ).map(json.dumps)
 )
-def test_any_body_is_a_completion_or_is_refused(text: str) -> None:
+def test_any_body_is_a_completion_or_is_refused(text):
     message = read_record(sqs_record(text))
     assert isinstance(message.content, (Completion, InvalidMessageError))
     assert message.body == text
@@ -299,7 +296,7 @@ def test_any_body_is_a_completion_or_is_refused(text: str) -> None:
 # --- Records ------------------------------------------------------------------------------------------------------
 
 
-def test_fields_of_a_record_are_read_where_sqs_puts_them() -> None:
+def test_fields_of_a_record_are_read_where_sqs_puts_them():
     assert read_record(sqs_record(message_id="m", receive_count=7, group="g")) == Message(
         id="m",
         body=body(),
@@ -314,7 +311,7 @@ def test_fields_of_a_record_are_read_where_sqs_puts_them() -> None:
 
 
 @pytest.mark.parametrize("attributes", [..., None, [], "x", {}], ids=["absent", "null", "list", "text", "empty"])
-def test_record_without_attributes_is_a_first_delivery(attributes: object) -> None:
+def test_record_without_attributes_is_a_first_delivery(attributes):
     record = sqs_record() | {"attributes": attributes}
     if attributes is ...:
         del record["attributes"]
@@ -323,7 +320,7 @@ def test_record_without_attributes_is_a_first_delivery(attributes: object) -> No
     assert (message.receive_count, message.first_received, message.group) == (1, None, None)
 
 
-def test_record_of_nothing_but_source_and_id_is_refused() -> None:
+def test_record_of_nothing_but_source_and_id_is_refused():
     message = read_record({"messageId": "m", "eventSource": "aws:sqs"})
     assert (message.id, message.body, message.receipt_handle, message.queue_arn) == ("m", "", None, None)
     assert str(message.content) == NO_TEXT
@@ -340,14 +337,14 @@ def test_record_of_nothing_but_source_and_id_is_refused() -> None:
     ],
     ids=str,
 )
-def test_receive_count_is_decimal_text_and_anything_else_a_first_delivery(text: object, expected: int) -> None:
+def test_receive_count_is_decimal_text_and_anything_else_a_first_delivery(text, expected):
     record = sqs_record()
     record["attributes"]["ApproximateReceiveCount"] = text
     assert read_record(record).receive_count == expected
 
 
 @pytest.mark.parametrize("value", ["", None, 5, []], ids=str)
-def test_unusable_field_is_none(value: object) -> None:
+def test_unusable_field_is_none(value):
     assert read_record(sqs_record() | {"receiptHandle": value}).receipt_handle is None
     assert read_record(sqs_record() | {"eventSourceARN": value}).queue_arn is None
     record = sqs_record(group="g")
@@ -355,11 +352,11 @@ def test_unusable_field_is_none(value: object) -> None:
     assert read_record(record).group is None
 
 
-def test_group_of_a_standard_queue_promises_no_order() -> None:
+def test_group_of_a_standard_queue_promises_no_order():
     assert read_record(sqs_record(group="tenant") | {"eventSourceARN": QUEUE_ARN}).group is None
 
 
-def test_messages_are_in_the_order_of_their_records() -> None:
+def test_messages_are_in_the_order_of_their_records():
     ids = [str(number) for number in range(50, 0, -1)]
     messages = events.read_sqs_records(sqs_event(*(sqs_record(message_id=each) for each in ids)))
     assert [message.id for message in messages] == ids
@@ -368,7 +365,7 @@ def test_messages_are_in_the_order_of_their_records() -> None:
 # --- Direct events ------------------------------------------------------------------------------------------------
 
 
-def test_direct_event_is_a_message_whose_body_is_the_event_as_json() -> None:
+def test_direct_event_is_a_message_whose_body_is_the_event_as_json():
     event = eventbridge_event()
     message = events.read_eventbridge_event(event)
     assert message == Message(id=event["id"], body=message.body, content=completion())
@@ -377,7 +374,7 @@ def test_direct_event_is_a_message_whose_body_is_the_event_as_json() -> None:
 
 
 @pytest.mark.parametrize("identifier", [..., None, "", 5], ids=["absent", "null", "empty", "number"])
-def test_id_of_an_event_without_one_follows_from_its_content(identifier: object) -> None:
+def test_id_of_an_event_without_one_follows_from_its_content(identifier):
     events_ = [eventbridge_event(completion_fields(userId=user)) | {"id": identifier} for user in ("a", "b", "a")]
     if identifier is ...:
         for event in events_:
@@ -403,7 +400,7 @@ def test_id_of_an_event_without_one_follows_from_its_content(identifier: object)
     ],
     ids=["text", "list", "number-userId", "date-only", "lone-surrogate", "lone-surrogate-elsewhere", "too-deep"],
 )
-def test_bad_direct_event_has_its_reason_and_still_its_id_and_body(detail: object, problem: str) -> None:
+def test_bad_direct_event_has_its_reason_and_still_its_id_and_body(detail, problem):
     event = eventbridge_event(detail)
     message = events.read_eventbridge_event(event)
     assert isinstance(message.content, InvalidMessageError)
@@ -425,7 +422,7 @@ def test_bad_direct_event_has_its_reason_and_still_its_id_and_body(detail: objec
         pytest.param({"detail": completion_fields(x="\ud800\x00")}, id="a lone surrogate"),
     ],
 )
-def test_direct_event_is_judged_as_the_retry_queue_would_deliver_it(change: dict[str, Any]) -> None:
+def test_direct_event_is_judged_as_the_retry_queue_would_deliver_it(change):
     message = events.read_eventbridge_event(eventbridge_event() | change)
     [delivered] = events.read_sqs_records(sqs_event(sqs_record(message.body)))
     assert str(message.content) == str(delivered.content).replace("body", "event")
@@ -434,7 +431,7 @@ def test_direct_event_is_judged_as_the_retry_queue_would_deliver_it(change: dict
     assert json.loads(message.body) == eventbridge_event() | change
 
 
-def test_120_kb_of_cyrillic_are_recorded_and_one_byte_too_much_is_not() -> None:
+def test_120_kb_of_cyrillic_are_recorded_and_one_byte_too_much_is_not():
     message = events.read_eventbridge_event(eventbridge_event(completion_fields(x="\u0431" * 60_000)))
     assert message.content == completion()
     room = MAX_BODY_BYTES - len(events.read_eventbridge_event(eventbridge_event(completion_fields(x=""))).body)
@@ -447,7 +444,7 @@ def test_120_kb_of_cyrillic_are_recorded_and_one_byte_too_much_is_not() -> None:
 
 
 @pytest.mark.parametrize("number", [float("inf"), -float("inf"), float("nan")], ids=str)
-def test_number_that_json_lacks_becomes_null_and_costs_neither_the_record_nor_a_retry(number: float) -> None:
+def test_number_that_json_lacks_becomes_null_and_costs_neither_the_record_nor_a_retry(number):
     message = events.read_eventbridge_event(
         eventbridge_event(completion_fields(extra=[{"score": number, "kept": 1.5, "text": "\uffff"}]))
     )
@@ -456,8 +453,8 @@ def test_number_that_json_lacks_becomes_null_and_costs_neither_the_record_nor_a_
     assert "\uffff" not in message.body
 
 
-def test_event_beyond_the_recursion_limit_is_refused() -> None:
-    deep: list[object] = []
+def test_event_beyond_the_recursion_limit_is_refused():
+    deep = []
     for _ in range(200_000):
         deep = [deep]
     message = events.read_eventbridge_event(eventbridge_event(completion_fields(extra=deep)))

@@ -1,12 +1,9 @@
 """References: when they are looked up, what an answer means, and what the cache holds."""
 
-from __future__ import annotations
-
 import threading
 import tracemalloc
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -27,9 +24,6 @@ from completion_sync.pressure import Pressure
 from completion_sync.retry import MAX_ATTEMPTS, RetryPolicy
 from tests.support.fakes import PATIENCE_SECONDS, Counts, FakeClock, far_deadline, in_threads, texts_of
 
-if TYPE_CHECKING:
-    from completion_sync.clock import Instant
-
 MAX_AGE = 3600.0
 REF = "ada.lovelace@example.com"
 PATH = "/rest/v1/users/ref/ada.lovelace%40example.com"
@@ -38,12 +32,12 @@ PATH = "/rest/v1/users/ref/ada.lovelace%40example.com"
 class Directory:
     """Answers lookups as Thrive's API does: by path, with an id, a status, an error or a function."""
 
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
-        self.calls: list[str] = []
+    def __init__(self):
+        self.answers = {}
+        self.calls = []
         self._lock = threading.Lock()
 
-    def call(self, path: str, _deadline: object, body: bytes | None = None) -> Any:
+    def call(self, path, _deadline, body=None):
         assert body is None
         with self._lock:
             self.calls.append(path)
@@ -57,14 +51,14 @@ class Directory:
         return SimpleNamespace(status=200, fields={"id": answer} if isinstance(answer, str) else answer)
 
 
-def allow() -> None:
+def allow():
     """Allow every request."""
 
 
 class World:
     """People on a directory; each call of ``find`` is an invocation of its own, a second after the last one."""
 
-    def __init__(self, max_age: float = MAX_AGE, lookups_in_flight: int = 5) -> None:
+    def __init__(self, max_age=MAX_AGE, lookups_in_flight=5):
         self.directory = Directory()
         self.clock = FakeClock()
         self.counts = Counts()
@@ -77,24 +71,24 @@ class World:
             max_age,
             lookups_in_flight,
             self.clock,
-            self.counts,  # type: ignore[arg-type]
+            self.counts,
         )
 
-    def begin(self, after: float = 1.0) -> Instant:
+    def begin(self, after=1.0):
         self.clock.advance(after)
         return self.clock.now()
 
-    def find(self, ref: str = REF, after: float = 1.0, began: Instant | None = None, **options: Any) -> str:
+    def find(self, ref=REF, after=1.0, began=None, **options):
         check = options.pop("check", allow)
         return self.people.find(ref, far_deadline(self.clock), began or self.begin(after), check, **options)
 
     @property
-    def lookups(self) -> int:
+    def lookups(self):
         return len(self.directory.calls)
 
 
 @pytest.fixture
-def world() -> World:
+def world():
     return World()
 
 
@@ -201,7 +195,7 @@ FAILURES = [
 def test_a_failure_is_shared_by_the_invocation_and_tried_again_by_the_next(world, failure):
     world.directory.answers[PATH] = failure
     began = world.begin()
-    raised: list[CallError] = []
+    raised = []
     for _ in range(3):
         with pytest.raises(type(failure)) as failed:
             world.find(began=began)
@@ -217,13 +211,13 @@ def test_threads_that_need_a_person_at_once_share_one_lookup_and_its_failure(wor
     began = world.begin()
     started = threading.Barrier(2)
 
-    def slowly() -> Any:
+    def slowly():
         started.wait(PATIENCE_SECONDS)
         return 422
 
     world.directory.answers[PATH] = slowly
 
-    def find(thread: int) -> str:
+    def find(thread):
         if thread == 7:
             started.wait(PATIENCE_SECONDS)
         return world.find(began=began)
@@ -245,7 +239,7 @@ def test_a_defect_is_raised_in_every_thread_that_waits(world):
 def test_who_waits_for_a_lookup_beyond_the_deadline_is_out_of_time(world):
     looking, go_on = threading.Event(), threading.Event()
 
-    def hang() -> Any:
+    def hang():
         looking.set()
         go_on.wait(PATIENCE_SECONDS)
         return "u1"
@@ -253,12 +247,12 @@ def test_who_waits_for_a_lookup_beyond_the_deadline_is_out_of_time(world):
     world.directory.answers[PATH] = hang
     began = world.begin()
 
-    def find(thread: int) -> str:
+    def find(thread):
         if thread == 0:
             return world.find(began=began)
         assert looking.wait(PATIENCE_SECONDS)
         try:
-            return world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), began, allow)  # type: ignore[arg-type]
+            return world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), began, allow)
         finally:
             go_on.set()
 
@@ -270,11 +264,11 @@ def test_who_waits_for_a_lookup_beyond_the_deadline_is_out_of_time(world):
 def test_only_so_many_lookups_are_made_side_by_side():
     world = World(lookups_in_flight=2)
     began = world.begin()
-    in_flight: list[int] = []
+    in_flight = []
     most, lock = [0], threading.Lock()
     both = threading.Barrier(2)
 
-    def look_up() -> Any:
+    def look_up():
         with lock:
             in_flight.append(1)
             most[0] = max(most[0], len(in_flight))
@@ -291,14 +285,14 @@ def test_only_so_many_lookups_are_made_side_by_side():
 def test_no_lookup_begins_beyond_the_deadline():
     world = World(lookups_in_flight=0)
     with pytest.raises(OutOfTimeError):
-        world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), world.begin(), allow)  # type: ignore[arg-type]
+        world.people.find(REF, SimpleNamespace(remaining=lambda: 0.01), world.begin(), allow)
     assert world.lookups == 0
 
 
 def test_each_request_is_checked_right_before_it_is_sent(world):
     checks = iter([None, None, AccessError("unauthorized", "halted")])
 
-    def check() -> None:
+    def check():
         if error := next(checks):
             raise error
 
@@ -351,7 +345,7 @@ def test_the_cache_is_bounded_and_drops_those_that_were_not_needed_for_the_longe
     began = world.begin()
     world.directory.call = lambda path, _deadline, _body=None: SimpleNamespace(
         status=200, fields={"id": f"u{path[20:]}"}
-    )  # type: ignore[method-assign]
+    )
     world.find("first", began=began)
     world.find("second", began=began)
     for number in range(MAX_CACHED - 1):

@@ -1,9 +1,6 @@
 """What is asked of SQS, to the letter, and what follows when SQS refuses."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import (
@@ -14,8 +11,6 @@ from botocore.exceptions import (
     ParamValidationError,
     ReadTimeoutError,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from completion_sync.errors import InvalidMessageError
 from completion_sync.events import Message
@@ -24,15 +19,12 @@ from completion_sync.queues import MAX_BATCH_BYTES, Postponed, Queues, queue_url
 from tests.support.fakes import CANARY, QUEUE_ARN, FakeClock, client_error, completion
 from tests.support.sqs import DEAD_LETTER_URL, ENDPOINT, RETRY_URL, FakeSqs, fail_with, throttled
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
 QUEUE_URL = f"{ENDPOINT}/123456789012/completions"
 NOW = 1_800_000_000.25  # 2027-01-15T08:00:00.250Z
 REJECTED = Rejected("refused", "Thrive answered 422: no such content", 422)
 
 
-def message(number: int = 1, **changes: Any) -> Message:
+def message(number=1, **changes):
     """Return a message of the source queue."""
     body, receipt = f'{{"number":{number}}}', f"receipt-{number}"
     whole = Message(f"message-{number}", body, completion(), 3, receipt, QUEUE_ARN, None, 1_609_491_600_123)
@@ -42,39 +34,33 @@ def message(number: int = 1, **changes: Any) -> Message:
 class World:
     """Queues on a fake SQS."""
 
-    def __init__(
-        self,
-        *,
-        dead_letter: str | None = DEAD_LETTER_URL,
-        retry: str | None = RETRY_URL,
-        client: Callable[[], Any] | None = None,
-    ) -> None:
+    def __init__(self, *, dead_letter=DEAD_LETTER_URL, retry=RETRY_URL, client=None):
         self.sqs = FakeSqs()
-        self.warnings: list[str] = []
+        self.warnings = []
         self.queues = Queues(client or self.sqs.client, dead_letter, retry, FakeClock(wall=NOW), self.warnings.append)
 
-    def dead_letter(self, *messages: Message, outcome: Rejected = REJECTED) -> set[str]:
+    def dead_letter(self, *messages, outcome=REJECTED):
         """Dead-letter messages; return the ids of those that are there."""
         return run(self.queues.dead_letter([(each, outcome) for each in messages]))
 
-    def postpone(self, *postponed: Postponed) -> set[str]:
+    def postpone(self, *postponed):
         return run(self.queues.postpone(postponed))
 
     @property
-    def sizes(self) -> list[int]:
+    def sizes(self):
         """The number of entries of each batch call."""
         return [len(request["Entries"]) for _, request in self.sqs.calls]
 
     @property
-    def bodies(self) -> list[str]:
+    def bodies(self):
         return [entry["MessageBody"] for entry in self.sqs.entries("send_message_batch")]
 
 
-def run(calls: Iterable[Callable[[], set[str]]]) -> set[str]:
+def run(calls):
     return {identifier for call in calls for identifier in call()}
 
 
-def attributes_of(it: World) -> dict[str, str]:
+def attributes_of(it):
     """Return the attributes of the only dead letter, all of which are strings."""
     [entry] = it.sqs.entries("send_message_batch")
     assert {attribute["DataType"] for attribute in entry["MessageAttributes"].values()} == {"String"}
@@ -84,7 +70,7 @@ def attributes_of(it: World) -> dict[str, str]:
 # --- Dead letters -------------------------------------------------------------------------------------------------
 
 
-def test_dead_letter_is_the_unchanged_body_with_the_reason() -> None:
+def test_dead_letter_is_the_unchanged_body_with_the_reason():
     it = World()
     assert it.dead_letter(message()) == {"message-1"}
     [request] = it.sqs.of("send_message_batch")
@@ -105,7 +91,7 @@ def test_dead_letter_is_the_unchanged_body_with_the_reason() -> None:
     assert it.warnings == []
 
 
-def test_attribute_without_a_value_is_left_out_as_sqs_refuses_empty_ones() -> None:
+def test_attribute_without_a_value_is_left_out_as_sqs_refuses_empty_ones():
     it = World()
     event = Message("event-1", "{}", InvalidMessageError("x"))
     it.dead_letter(event, outcome=Rejected("invalid_message", "userId: must"))
@@ -120,25 +106,25 @@ def test_attribute_without_a_value_is_left_out_as_sqs_refuses_empty_ones() -> No
     assert set(attributes_of(bare)) == {"reason", "failedAt"}
 
 
-def test_first_receive_at_the_epoch_is_a_moment() -> None:
+def test_first_receive_at_the_epoch_is_a_moment():
     it = World()
     it.dead_letter(message(first_received=0))
     assert attributes_of(it)["firstReceivedAt"] == "1970-01-01T00:00:00.000Z"
 
 
 @pytest.mark.parametrize(("length", "kept"), [(255, 255), (256, 256), (257, 256), (10_000, 256)])
-def test_detail_has_at_most_256_characters(length: int, kept: int) -> None:
+def test_detail_has_at_most_256_characters(length, kept):
     it = World()
     it.dead_letter(message(), outcome=Rejected("refused", "d" * length, 400))
     assert attributes_of(it)["detail"] == "d" * kept
 
 
-def test_without_a_dead_letter_queue_there_are_no_calls() -> None:
+def test_without_a_dead_letter_queue_there_are_no_calls():
     assert World(dead_letter=None).queues.dead_letter([(message(), REJECTED)]) == []
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (10, [10]), (11, [10, 1]), (25, [10, 10, 5])])
-def test_calls_have_at_most_ten_entries(count: int, sizes: list[int]) -> None:
+def test_calls_have_at_most_ten_entries(count, sizes):
     it, other = World(), World()
     messages = [message(number) for number in range(count)]
     assert it.dead_letter(*messages) == {each.id for each in messages}
@@ -160,7 +146,7 @@ def test_calls_have_at_most_ten_entries(count: int, sizes: list[int]) -> None:
     ],
 )
 @pytest.mark.parametrize("letter", ["x", "é"], ids=["one byte each", "two bytes each"])
-def test_calls_have_a_bounded_size_in_bytes(lengths: list[int], sizes: list[int], letter: str) -> None:
+def test_calls_have_a_bounded_size_in_bytes(lengths, sizes, letter):
     it = World()
     width = len(letter.encode())
     bodies = [letter * (length // width) + "x" * (length % width) for length in lengths]
@@ -168,30 +154,19 @@ def test_calls_have_a_bounded_size_in_bytes(lengths: list[int], sizes: list[int]
     assert (it.sizes, it.bodies) == (sizes, bodies)
 
 
-@given(lengths=st.lists(st.sampled_from([1, 2, 100, 50_000, 150_000, 250_000]), max_size=30))
-def test_splitting_into_calls_loses_nothing(lengths: list[int]) -> None:
-    it = World()
-    messages = [message(number, body="x" * length) for number, length in enumerate(lengths)]
-    assert it.dead_letter(*messages) == {each.id for each in messages}
-    assert it.bodies == [each.body for each in messages]
-    for _, request in it.sqs.calls:
-        total = sum(len(entry["MessageBody"]) for entry in request["Entries"])
-        assert total <= MAX_BATCH_BYTES or len(request["Entries"]) == 1
-
-
-def test_empty_body_which_no_queue_can_hold_is_not_sent_and_harms_no_neighbour() -> None:
+def test_empty_body_which_no_queue_can_hold_is_not_sent_and_harms_no_neighbour():
     it = World()
     assert it.dead_letter(message(1), message(2, body=""), message(3)) == {"message-1", "message-3"}
     assert it.bodies == ['{"number":1}', '{"number":3}']
 
 
-def test_body_with_a_lone_surrogate_is_left_to_sqs_to_refuse() -> None:
+def test_body_with_a_lone_surrogate_is_left_to_sqs_to_refuse():
     it = World()
     it.sqs.refused = lambda entry: "InvalidMessageContents" if entry["MessageBody"] == "\ud800" else None
     assert it.dead_letter(message(1, body="\ud800"), message(2)) == {"message-2"}
 
 
-def test_only_entries_that_sqs_names_as_successful_count_as_sent() -> None:
+def test_only_entries_that_sqs_names_as_successful_count_as_sent():
     it = World()
     it.sqs.refused = lambda entry: {"1": "InternalError", "3": "InvalidMessageContents"}.get(entry["Id"])
     assert it.dead_letter(*(message(number) for number in range(5))) == {"message-0", "message-2", "message-4"}
@@ -204,17 +179,15 @@ def test_only_entries_that_sqs_names_as_successful_count_as_sent() -> None:
 
 
 @pytest.mark.parametrize(("entry", "code"), [({"Code": "x" * 100}, "x" * 64), ({}, "unknown")], ids=["long", "none"])
-def test_unusual_code_of_a_failed_entry_is_shortened_or_unknown(entry: dict[str, str], code: str) -> None:
+def test_unusual_code_of_a_failed_entry_is_shortened_or_unknown(entry, code):
     it = World()
-    it.sqs.send_message_batch = lambda **_: {"Failed": [{"Id": "0", **entry}]}  # type: ignore[method-assign]
+    it.sqs.send_message_batch = lambda **_: {"Failed": [{"Id": "0", **entry}]}
     assert it.dead_letter(message()) == set()
     assert it.warnings == [f"1 messages were not dead-lettered: {code}"]
 
 
 @pytest.mark.parametrize(("group", "group_id"), [(None, "message-1"), ("learner-7", "learner-7")])
-def test_fifo_dead_letter_queue_keeps_the_group_and_recognises_repeats_by_the_id(
-    group: str | None, group_id: str
-) -> None:
+def test_fifo_dead_letter_queue_keeps_the_group_and_recognises_repeats_by_the_id(group, group_id):
     it = World(dead_letter=DEAD_LETTER_URL + ".fifo")
     it.dead_letter(message(group=group))
     [entry] = it.sqs.entries("send_message_batch")
@@ -237,10 +210,10 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "text"), ERRORS, ids=[text[:40] for _, text in ERRORS])
-def test_call_that_fails_settles_nothing_and_is_logged_in_our_own_words(error: Exception, text: str) -> None:
+def test_call_that_fails_settles_nothing_and_is_logged_in_our_own_words(error, text):
     it = World()
 
-    def fail_the_first_ten(_operation: str, request: dict[str, Any]) -> None:
+    def fail_the_first_ten(_operation, request):
         if len(request.get("Entries", range(10))) == 10:
             raise error
 
@@ -259,8 +232,8 @@ def test_call_that_fails_settles_nothing_and_is_logged_in_our_own_words(error: E
     ]
 
 
-def test_client_that_cannot_be_created_settles_nothing() -> None:
-    def no_client() -> Any:
+def test_client_that_cannot_be_created_settles_nothing():
+    def no_client():
         raise NoRegionError
 
     it = World(client=no_client)
@@ -269,15 +242,15 @@ def test_client_that_cannot_be_created_settles_nothing() -> None:
     assert [warning.rpartition(" ")[2] for warning in it.warnings] == ["NoRegionError"] * 3
 
 
-def test_defect_is_not_hidden() -> None:
+def test_defect_is_not_hidden():
     it = World()
     it.sqs.on_call = fail_with(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         it.dead_letter(message())
 
 
-def test_client_is_created_by_the_first_call_and_not_before() -> None:
-    def no_client() -> Any:
+def test_client_is_created_by_the_first_call_and_not_before():
+    def no_client():
         raise AssertionError("a client")
 
     it = World(client=no_client)
@@ -288,7 +261,7 @@ def test_client_is_created_by_the_first_call_and_not_before() -> None:
 # --- The backoff --------------------------------------------------------------------------------------------------
 
 
-def test_postpone_sets_the_visibility_of_each_message_at_its_own_queue() -> None:
+def test_postpone_sets_the_visibility_of_each_message_at_its_own_queue():
     it = World()
     other = "arn:aws:sqs:eu-west-2:999999999999:other.fifo"
     postponed = [Postponed(message(number, queue_arn=arn), 30 * number) for number, arn in [(1, QUEUE_ARN), (2, other)]]
@@ -310,16 +283,16 @@ def test_postpone_sets_the_visibility_of_each_message_at_its_own_queue() -> None
 
 
 @pytest.mark.parametrize("missing", ["queue_arn", "receipt_handle"])
-def test_message_that_cannot_be_postponed_is_left_to_the_queues_own_timeout(missing: str) -> None:
+def test_message_that_cannot_be_postponed_is_left_to_the_queues_own_timeout(missing):
     it = World()
-    it.postpone(Postponed(replace(message(), **{missing: None}), 30))  # type: ignore[arg-type]
+    it.postpone(Postponed(replace(message(), **{missing: None}), 30))
     assert (it.sqs.calls, it.warnings) == ([], [])
     it.postpone(Postponed(message(queue_arn="queue"), 30))
     assert it.sqs.calls == []
     assert it.warnings == ["the backoff of 1 messages was not set: ValueError"]
 
 
-def test_entries_that_sqs_failed_are_logged_by_their_codes() -> None:
+def test_entries_that_sqs_failed_are_logged_by_their_codes():
     it = World()
     it.sqs.refused = lambda entry: None if entry["Id"] == "0" else "ReceiptHandleIsInvalid"
     it.postpone(*(Postponed(message(number), 30) for number in range(3)))
@@ -339,12 +312,12 @@ def test_entries_that_sqs_failed_are_logged_by_their_codes() -> None:
         ("arn:aws:sqs:us-east-1:000000000000:q", "http://127.0.0.1:4566/", "http://127.0.0.1:4566/000000000000/q"),
     ],
 )
-def test_url_of_a_queue_follows_from_its_arn_and_the_endpoint(arn: str, endpoint: str, url: str) -> None:
+def test_url_of_a_queue_follows_from_its_arn_and_the_endpoint(arn, endpoint, url):
     assert queue_url(arn, endpoint) == url
 
 
 @pytest.mark.parametrize("arn", ["", "queue", "arn:aws:sqs:eu-west-2:completions", "a:b:c:d:e:f:g"])
-def test_what_is_no_arn_of_a_queue_has_no_url(arn: str) -> None:
+def test_what_is_no_arn_of_a_queue_has_no_url(arn):
     with pytest.raises(ValueError, match="values to unpack"):
         queue_url(arn, ENDPOINT)
 
@@ -353,14 +326,14 @@ def test_what_is_no_arn_of_a_queue_has_no_url(arn: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "delay"), [(0, 0), (30, 30), (900, 900), (901, 900), (43_200, 900)])
-def test_event_is_requeued_as_it_came_and_delayed_as_long_as_sqs_allows(seconds: int, delay: int) -> None:
+def test_event_is_requeued_as_it_came_and_delayed_as_long_as_sqs_allows(seconds, delay):
     it = World()
     assert it.queues.requeue(message(), seconds) is True
     request = {"QueueUrl": RETRY_URL, "MessageBody": '{"number":1}', "DelaySeconds": delay}
     assert it.sqs.calls == [("send_message", request)]
 
 
-def test_fifo_retry_queue_takes_no_delay_and_recognises_repeats_by_the_id() -> None:
+def test_fifo_retry_queue_takes_no_delay_and_recognises_repeats_by_the_id():
     it = World(retry=RETRY_URL + ".fifo")
     assert it.queues.requeue(message(), 30) is True
     ids = {"MessageGroupId": "message-1", "MessageDeduplicationId": "message-1"}
@@ -368,7 +341,7 @@ def test_fifo_retry_queue_takes_no_delay_and_recognises_repeats_by_the_id() -> N
     assert it.sqs.calls == [("send_message", request)]
 
 
-def test_without_a_retry_queue_nothing_is_sent() -> None:
+def test_without_a_retry_queue_nothing_is_sent():
     it = World(retry=None)
     assert it.queues.requeue(message(), 30) is False
     assert (it.sqs.calls, it.warnings) == ([], [])

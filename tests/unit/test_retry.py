@@ -1,12 +1,8 @@
 """Retries within an invocation, the backoff between deliveries, and Retry-After."""
 
-from __future__ import annotations
-
-import math
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,12 +10,9 @@ from hypothesis import strategies as st
 
 from completion_sync.clock import Deadline, Instant
 from completion_sync.errors import AccessError, HeldError, OutOfTimeError, RefusedError, TemporaryError
-from completion_sync.pressure import MAX_WAIT_SECONDS, MIN_ATTEMPT_SECONDS
+from completion_sync.pressure import MAX_WAIT_SECONDS
 from completion_sync.retry import MAX_ATTEMPTS, Backoff, RetryPolicy, parse_retry_after
 from tests.support.fakes import FakeClock, far_deadline, pressure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HOUR = 3600.0
 TWELVE_HOURS = 43_200
@@ -27,36 +20,36 @@ TWELVE_HOURS = 43_200
 LONGEST = TWELVE_HOURS - 300
 
 
-def lowest(low: float, _high: float) -> float:
+def lowest(low, _high):
     return low
 
 
-def halfway(low: float, high: float) -> float:
+def halfway(low, high):
     return (low + high) / 2
 
 
-def highest(_low: float, high: float) -> float:
+def highest(_low, high):
     return high
 
 
-def unavailable(retry_after: float | None = None) -> TemporaryError:
+def unavailable(retry_after=None):
     return TemporaryError("unavailable", "Thrive answered 503", status=503, retry_after=retry_after)
 
 
-def refused_for_now(retry_after: float | None = None) -> TemporaryError:
+def refused_for_now(retry_after=None):
     return TemporaryError("rate_limited", "Thrive answered 429", status=429, retry_after=retry_after)
 
 
 class Operation:
     """Raises each error of a list, one per call, and then returns ``done``; each call takes ``seconds``."""
 
-    def __init__(self, clock: FakeClock, *errors: Exception, seconds: float = 0.0) -> None:
+    def __init__(self, clock, *errors, seconds=0.0):
         self._clock = clock
         self._errors = list(errors)
         self._seconds = seconds
-        self.began: list[float] = []
+        self.began = []
 
-    def __call__(self) -> str:
+    def __call__(self):
         self.began.append(self._clock.now().monotonic)
         self._clock.advance(self._seconds)
         if self._errors:
@@ -64,14 +57,7 @@ class Operation:
         return "done"
 
 
-def call(
-    operation: Operation,
-    clock: FakeClock,
-    *,
-    uniform: Callable[[float, float], float] = halfway,
-    seconds: float = 1e6,
-    probing: bool = False,
-) -> str:
+def call(operation, clock, *, uniform=halfway, seconds=1e6, probing=False):
     policy = RetryPolicy(clock, uniform)
     return policy.call(operation, Deadline(clock, seconds), pressure(clock), "subject", probing=probing)
 
@@ -80,7 +66,7 @@ def call(
 
 
 @pytest.mark.parametrize(("failures", "sleeps"), [(0, []), (1, [0.15]), (2, [0.15, 0.3])])
-def test_failure_is_followed_by_another_attempt_after_a_growing_wait(failures: int, sleeps: list[float]) -> None:
+def test_failure_is_followed_by_another_attempt_after_a_growing_wait(failures, sleeps):
     clock = FakeClock()
     operation = Operation(clock, *[unavailable() for _ in range(failures)])
     assert call(operation, clock) == "done"
@@ -88,7 +74,7 @@ def test_failure_is_followed_by_another_attempt_after_a_growing_wait(failures: i
     assert clock.sleeps == pytest.approx(sleeps)
 
 
-def test_third_failure_is_raised_without_another_wait() -> None:
+def test_third_failure_is_raised_without_another_wait():
     clock = FakeClock()
     errors = [unavailable() for _ in range(5)]
     with pytest.raises(TemporaryError) as caught:
@@ -99,7 +85,7 @@ def test_third_failure_is_raised_without_another_wait() -> None:
 
 @pytest.mark.parametrize("failures", [0, 1])
 @pytest.mark.parametrize("error", [RefusedError("no"), AccessError("unauthorized", "no"), OutOfTimeError(), KeyError()])
-def test_any_other_error_passes_at_once(error: Exception, failures: int) -> None:
+def test_any_other_error_passes_at_once(error, failures):
     clock = FakeClock()
     operation = Operation(clock, *[unavailable() for _ in range(failures)], error)
     with pytest.raises(type(error)) as caught:
@@ -108,17 +94,17 @@ def test_any_other_error_passes_at_once(error: Exception, failures: int) -> None
     assert len(operation.began) == failures + 1
 
 
-def test_probe_is_one_attempt() -> None:
+def test_probe_is_one_attempt():
     clock = FakeClock()
     with pytest.raises(TemporaryError):
         call(operation := Operation(clock, unavailable()), clock, probing=True)
     assert (len(operation.began), clock.sleeps) == (1, [])
 
 
-def test_jitter_of_a_wait_lies_between_half_and_the_whole() -> None:
-    bounds: list[tuple[float, float]] = []
+def test_jitter_of_a_wait_lies_between_half_and_the_whole():
+    bounds = []
 
-    def uniform(low: float, high: float) -> float:
+    def uniform(low, high):
         bounds.append((low, high))
         return low
 
@@ -127,8 +113,8 @@ def test_jitter_of_a_wait_lies_between_half_and_the_whole() -> None:
     assert bounds == [(0.1, 0.2), (0.2, 0.4)]
 
 
-def test_waits_are_random_by_default() -> None:
-    waits: set[float] = set()
+def test_waits_are_random_by_default():
+    waits = set()
     for _ in range(20):
         clock = FakeClock()
         RetryPolicy(clock).call(Operation(clock, unavailable()), far_deadline(clock), pressure(clock), "subject")
@@ -141,9 +127,7 @@ def test_waits_are_random_by_default() -> None:
     ("retry_after", "sleeps"),
     [(None, [0.15]), (0.05, [0.15]), (0.5, [0.5]), (MAX_WAIT_SECONDS, [2.0]), (2.001, None), (30.0, None)],
 )
-def test_retry_after_of_a_failure_is_waited_for_if_it_is_short(
-    retry_after: float | None, sleeps: list[float] | None
-) -> None:
+def test_retry_after_of_a_failure_is_waited_for_if_it_is_short(retry_after, sleeps):
     clock = FakeClock()
     operation = Operation(clock, unavailable(retry_after))
     if sleeps is None:
@@ -157,9 +141,7 @@ def test_retry_after_of_a_failure_is_waited_for_if_it_is_short(
 
 @pytest.mark.parametrize("failure", [unavailable, refused_for_now])
 @pytest.mark.parametrize(("seconds", "attempts"), [(1.0, 2), (0.5, 2), (0.499, 1), (0.2, 1), (0.0, 1)])
-def test_another_attempt_needs_time_for_the_wait_and_for_itself(
-    seconds: float, attempts: int, failure: Callable[[float], TemporaryError]
-) -> None:
+def test_another_attempt_needs_time_for_the_wait_and_for_itself(seconds, attempts, failure):
     clock = FakeClock(monotonic=0.0)
     operation = Operation(clock, failure(0.3))
     if attempts == 2:
@@ -171,7 +153,7 @@ def test_another_attempt_needs_time_for_the_wait_and_for_itself(
     assert clock.sleeps == [0.3] * (attempts - 1)
 
 
-def test_first_attempt_that_is_held_back_is_not_made() -> None:
+def test_first_attempt_that_is_held_back_is_not_made():
     clock = FakeClock()
     ours = pressure(clock)
     ours.throttled(clock.now(), 60.0)
@@ -182,7 +164,7 @@ def test_first_attempt_that_is_held_back_is_not_made() -> None:
     assert operation.began == []
 
 
-def test_second_attempt_that_is_held_back_leaves_the_first_ones_error_with_the_longer_wait() -> None:
+def test_second_attempt_that_is_held_back_leaves_the_first_ones_error_with_the_longer_wait():
     clock = FakeClock()
     error = refused_for_now(60.0)
     with pytest.raises(TemporaryError) as caught:
@@ -197,12 +179,12 @@ def test_second_attempt_that_is_held_back_leaves_the_first_ones_error_with_the_l
     ids=["pause", "Retry-After"],
 )
 def test_failure_whose_retry_is_held_back_by_a_pause_is_deferred_for_the_longer_of_both(
-    pause: float, retry_after: float | None, seconds: float, deferred_for: float
-) -> None:
+    pause, retry_after, seconds, deferred_for
+):
     clock = FakeClock()
     ours = pressure(clock)
 
-    def fail() -> None:
+    def fail():
         ours.throttled(clock.now(), pause)  # by another thread
         raise unavailable(retry_after)
 
@@ -212,17 +194,17 @@ def test_failure_whose_retry_is_held_back_by_a_pause_is_deferred_for_the_longer_
 
 
 @pytest.mark.parametrize("retry_after", [None, 1.5])
-def test_failure_whose_retry_is_held_back_by_an_outage_keeps_its_retry_after(retry_after: float | None) -> None:
+def test_failure_whose_retry_is_held_back_by_an_outage_keeps_its_retry_after(retry_after):
     clock = FakeClock()
     ours = pressure(clock)
     sleep = clock.sleep
 
-    def sleep_until_an_outage(seconds: float) -> None:
+    def sleep_until_an_outage(seconds):
         sleep(seconds)
         for subject in ["a", "b", "c"] * 2:
             ours.failed(subject)  # by other threads
 
-    clock.sleep = sleep_until_an_outage  # type: ignore[method-assign]
+    clock.sleep = sleep_until_an_outage
     operation = Operation(clock, error := unavailable(retry_after))
     with pytest.raises(TemporaryError) as caught:
         RetryPolicy(clock).call(operation, far_deadline(clock), ours, "subject")
@@ -230,34 +212,12 @@ def test_failure_whose_retry_is_held_back_by_an_outage_keeps_its_retry_after(ret
     assert (caught.value.retry_after, len(operation.began)) == (retry_after, 1)
 
 
-def test_429_without_retry_after_is_deferred_for_the_pause_at_least() -> None:
+def test_429_without_retry_after_is_deferred_for_the_pause_at_least():
     clock = FakeClock()
     with pytest.raises(TemporaryError) as caught:
         call(Operation(clock, *[refused_for_now() for _ in range(3)]), clock)
     assert clock.sleeps == pytest.approx([0.2, 0.4])
     assert caught.value.retry_after == pytest.approx(0.8)
-
-
-@given(
-    seconds=st.floats(0, 10),
-    monotonic=st.floats(0, 1e6),
-    failures=st.lists(st.tuples(st.booleans(), st.none() | st.floats(0.001, 5)), min_size=3, max_size=3),
-    slow=st.floats(0, 3),
-    fraction=st.floats(0, 1),
-)
-def test_bounds_of_a_call_always_hold(
-    seconds: float, monotonic: float, failures: list[tuple[bool, float | None]], slow: float, fraction: float
-) -> None:
-    clock = FakeClock(monotonic=monotonic)
-    errors = [unavailable(wait) if is_down else refused_for_now(wait) for is_down, wait in failures]
-    operation = Operation(clock, *errors, seconds=slow)
-    with pytest.raises(TemporaryError):
-        call(operation, clock, uniform=lambda low, high: low + (high - low) * fraction, seconds=seconds)
-    assert 1 <= len(operation.began) <= MAX_ATTEMPTS
-    assert all(0 < wait <= MAX_WAIT_SECONDS for wait in clock.sleeps)
-    # A rest of rounding is slept for a millisecond.
-    left = [seconds - (began - monotonic) for began in operation.began[1:]]
-    assert all(each >= MIN_ATTEMPT_SECONDS - 0.0011 for each in left)
 
 
 # --- The backoff --------------------------------------------------------------------------------------------------
@@ -267,12 +227,12 @@ def test_bounds_of_a_call_always_hold(
     ("receive_count", "whole"),
     [(-1, 30), (0, 30), (1, 30), (2, 60), (3, 120), (7, 1920), (8, 3600), (9, 3600), (10**13, 3600)],
 )
-def test_backoff_doubles_with_each_receive_up_to_the_cap(receive_count: int, whole: int) -> None:
+def test_backoff_doubles_with_each_receive_up_to_the_cap(receive_count, whole):
     assert Backoff(30, 3600, highest).seconds(receive_count) == whole
     assert Backoff(30, 3600, lowest).seconds(receive_count) == whole / 2
 
 
-def test_backoff_stops_doubling_before_the_power_overflows() -> None:
+def test_backoff_stops_doubling_before_the_power_overflows():
     tiny = Backoff(1e-9, 40_000, highest)
     assert [tiny.seconds(count) for count in (30, 31, 32, 10**13)] == [1, 2, 2, 2]
     assert Backoff(0.001, 40_000, highest).seconds(31) == 40_000
@@ -292,37 +252,14 @@ def test_backoff_stops_doubling_before_the_power_overflows() -> None:
         pytest.param((0, 3600), None, 0, 0, id="no base, no wait"),
     ],
 )
-def test_seconds_of_a_backoff(
-    backoff: tuple[float, float], retry_after: float | None, passed: float, seconds: int
-) -> None:
+def test_seconds_of_a_backoff(backoff, retry_after, passed, seconds):
     assert Backoff(*backoff, highest).seconds(1, retry_after, passed) == seconds
 
 
-def test_backoff_is_random_by_default() -> None:
+def test_backoff_is_random_by_default():
     waits = {Backoff(1000, 1000).seconds(1) for _ in range(50)}
     assert len(waits) > 1
     assert all(500 <= wait <= 1000 for wait in waits)
-
-
-@given(
-    base=st.floats(0, TWELVE_HOURS),
-    cap=st.floats(0, TWELVE_HOURS),
-    receive_count=st.integers(-5, 10**14),
-    retry_after=st.none() | st.floats(0, HOUR),
-    passed=st.floats(0, 900),
-)
-def test_bounds_of_a_backoff_always_hold(
-    base: float, cap: float, receive_count: int, retry_after: float | None, passed: float
-) -> None:
-    wait = Backoff(base, cap).seconds(receive_count, retry_after, passed)
-    exact = min(cap, base * 2.0 ** min(max(receive_count, 1) - 1, 100))
-    allowed = LONGEST - passed
-    assert type(wait) is int
-    assert 0 <= wait <= TWELVE_HOURS
-    assert wait <= math.ceil(max(exact, retry_after or 0))
-    assert wait >= min(retry_after or 0, allowed - 1)
-    if receive_count <= 31:
-        assert wait >= min(exact / 2, allowed - 1)
 
 
 # --- Retry-After --------------------------------------------------------------------------------------------------
@@ -330,7 +267,7 @@ def test_bounds_of_a_backoff_always_hold(
 MOMENT = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
 NOW = Instant(MOMENT.timestamp(), 5.0)
 
-READABLE: dict[str, float] = {
+READABLE = {
     "1": 1.0,
     "120": 120.0,
     "007": 7.0,
@@ -389,12 +326,12 @@ Wed, 21 Oct 2026 25:28:00 GMT""".splitlines()
 
 
 @pytest.mark.parametrize(("value", "seconds"), [*READABLE.items(), *((each, None) for each in [None, *UNREADABLE])])
-def test_retry_after_is_seconds_or_a_date_and_at_most_an_hour(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date_and_at_most_an_hour(value, seconds):
     assert parse_retry_after(value, NOW) == seconds
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
-def test_date_without_a_zone_is_utc_wherever_this_runs(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_date_without_a_zone_is_utc_wherever_this_runs(zone, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
@@ -404,7 +341,7 @@ def test_date_without_a_zone_is_utc_wherever_this_runs(zone: str, monkeypatch: p
         time.tzset()
 
 
-def test_date_is_compared_with_the_wall_clock() -> None:
+def test_date_is_compared_with_the_wall_clock():
     assert parse_retry_after(format_datetime(MOMENT, usegmt=True), Instant(NOW.wall - 0.5, 1e9)) == 0.5
 
 
@@ -412,6 +349,6 @@ DATE_PARTS = ["Wed,", "21", "Oct", "2026", "07:28:00", "GMT", "-0000", "+9999", 
 
 
 @given(st.text() | st.text("0123456789.-+ ,:") | st.lists(st.sampled_from(DATE_PARTS)).map(" ".join))
-def test_no_retry_after_raises(value: str) -> None:
+def test_no_retry_after_raises(value):
     seconds = parse_retry_after(value, NOW)
     assert seconds is None or 0 < seconds <= HOUR

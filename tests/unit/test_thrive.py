@@ -35,7 +35,6 @@ from tests.support.fakes import (
 )
 
 TIMEOUT = 10.0
-ROTATED = "rotated"
 RECORDED = json_response(201, {"statementId": "statement-1"})
 
 
@@ -200,19 +199,6 @@ def test_a_401_is_repeated_with_a_new_token_and_the_same_body():
     assert case.counts["AuthFailures"] == 0
 
 
-def test_a_second_401_is_repeated_with_the_rotated_secret():
-    def rotate(_request):
-        case.secrets.rotate(secret_text(clientSecret=ROTATED))
-        return Response(401, None)
-
-    case = Case(Response(401, None), rotate, RECORDED)
-
-    assert case.result() == Created("statement-1", 201)
-    assert len(case.transport.requests) == 3
-    assert case.tokens.requests[-1].form["client_secret"] == [ROTATED]
-    assert case.secrets.reads == 2
-
-
 @pytest.mark.parametrize(
     ("method", "secrets", "requests"), [("oauth2", 1, 2), ("oauth2", 9, 3), ("basic", 1, 1), ("basic", 9, 2)]
 )
@@ -229,13 +215,6 @@ def test_401_for_ever_is_a_bounded_number_of_requests(method, secrets, requests)
     assert len(case.transport.requests) == requests
     assert len({request.body for request in case.transport.requests}) == 1
     assert case.counts["AuthFailures"] == 1
-
-
-def test_basic_credentials_need_no_token():
-    case = Case(RECORDED, secret=secret_text(authMethod="basic"))
-    case.result()
-    assert case.headers[0].startswith("Basic ")
-    assert case.tokens.requests == []
 
 
 def test_without_credentials_nothing_is_sent():

@@ -1,13 +1,10 @@
 """Points in time: which forms are accepted, and that each becomes the same moment in UTC, cut to milliseconds."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,139 +17,79 @@ from tests.support.fakes import COMPLETED_AT
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
+# By what they become.
 ACCEPTED_TIMESTAMPS = {
-    "as-in-the-contract": ("2021-01-01T09:00:00Z", "2021-01-01T09:00:00.000Z"),
-    "normalised-already": ("2021-01-01T09:00:00.000Z", "2021-01-01T09:00:00.000Z"),
-    "small-letters": ("2021-01-01t09:00:00z", "2021-01-01T09:00:00.000Z"),
-    "space-for-T": ("2021-01-01 09:00:00Z", "2021-01-01T09:00:00.000Z"),
-    "without-seconds": ("2021-01-01T09:00Z", "2021-01-01T09:00:00.000Z"),
-    "basic": ("20210101T090000Z", "2021-01-01T09:00:00.000Z"),
-    "basic-without-seconds": ("20210101T0900Z", "2021-01-01T09:00:00.000Z"),
-    "basic-with-fraction": ("20210101T090000.25Z", "2021-01-01T09:00:00.250Z"),
-    "basic-with-offset": ("20210101T090000+0530", "2021-01-01T03:30:00.000Z"),
-    "extended-date-basic-time": ("2021-01-01T090000Z", "2021-01-01T09:00:00.000Z"),
-    "basic-date-extended-time": ("20210101T09:00:00Z", "2021-01-01T09:00:00.000Z"),
-    "each-field-in-its-place": ("2023-04-05T06:07:08.009Z", "2023-04-05T06:07:08.009Z"),
-    "fraction-1-digit": ("2021-01-01T09:00:00.1Z", "2021-01-01T09:00:00.100Z"),
-    "fraction-2-digits": ("2021-01-01T09:00:00.12Z", "2021-01-01T09:00:00.120Z"),
-    "fraction-3-digits": ("2021-01-01T09:00:00.123Z", "2021-01-01T09:00:00.123Z"),
-    "fraction-4-digits-cut": ("2021-01-01T09:00:00.1239Z", "2021-01-01T09:00:00.123Z"),
-    "fraction-6-digits-cut": ("2021-01-01T09:00:00.123999Z", "2021-01-01T09:00:00.123Z"),
-    "fraction-7-digits-cut": ("2021-01-01T09:00:00.1239999Z", "2021-01-01T09:00:00.123Z"),
-    "fraction-9-digits-cut": ("2021-01-01T09:00:00.999999999Z", "2021-01-01T09:00:00.999Z"),
-    "fraction-30-digits-cut": (f"2021-01-01T09:00:00.{'9' * 30}Z", "2021-01-01T09:00:00.999Z"),
-    "fraction-leading-zeros": ("2021-01-01T09:00:00.001Z", "2021-01-01T09:00:00.001Z"),
-    "fraction-below-a-millisecond": ("2021-01-01T09:00:00.000999Z", "2021-01-01T09:00:00.000Z"),
-    "fraction-with-comma": ("2021-01-01T09:00:00,5Z", "2021-01-01T09:00:00.500Z"),
-    "offset-zero": ("2021-01-01T09:00:00+00:00", "2021-01-01T09:00:00.000Z"),
-    "offset-minus-zero": ("2021-01-01T09:00:00-00:00", "2021-01-01T09:00:00.000Z"),
-    "offset-east": ("2021-01-01T09:00:00+02:00", "2021-01-01T07:00:00.000Z"),
-    "offset-west": ("2021-01-01T09:00:00-02:00", "2021-01-01T11:00:00.000Z"),
-    "offset-east-minutes": ("2021-01-01T09:00:00+05:45", "2021-01-01T03:15:00.000Z"),
-    "offset-west-minutes": ("2021-01-01T09:00:00-03:30", "2021-01-01T12:30:00.000Z"),
-    "offset-hours-alone": ("2021-01-01T09:00:00+02", "2021-01-01T07:00:00.000Z"),
-    "offset-without-colon": ("2021-01-01T09:00:00-0330", "2021-01-01T12:30:00.000Z"),
-    "offset-into-the-day-before": ("2021-01-01T00:30:00+01:00", "2020-12-31T23:30:00.000Z"),
-    "offset-into-the-day-after": ("2020-12-31T23:30:00-01:00", "2021-01-01T00:30:00.000Z"),
-    "offset-largest": ("2021-01-01T23:59:00+23:59", "2021-01-01T00:00:00.000Z"),
-    "offset-smallest": ("2021-01-01T00:00:00-23:59", "2021-01-01T23:59:00.000Z"),
-    "offset-minutes-59": ("2021-01-01T09:00:00+00:59", "2021-01-01T08:01:00.000Z"),
-    "leap-day": ("2020-02-29T00:00:00Z", "2020-02-29T00:00:00.000Z"),
-    "year-1": ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"),
-    "year-9999": ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
-    "year-9999-is-not-rounded-up": ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999Z"),
+    "2021-01-01T09:00:00.000Z": [
+        *("2021-01-01T09:00:00Z", "2021-01-01T09:00:00.000Z", "2021-01-01t09:00:00z", "2021-01-01 09:00:00Z"),
+        *("2021-01-01T09:00Z", "20210101T090000Z", "20210101T0900Z", "2021-01-01T090000Z", "20210101T09:00:00Z"),
+        *("2021-01-01T09:00:00.000999Z", "2021-01-01T09:00:00+00:00", "2021-01-01T09:00:00-00:00"),
+    ],
+    "2023-04-05T06:07:08.009Z": ["2023-04-05T06:07:08.009Z"],
+    "2021-01-01T09:00:00.100Z": ["2021-01-01T09:00:00.1Z"],
+    "2021-01-01T09:00:00.120Z": ["2021-01-01T09:00:00.12Z"],
+    "2021-01-01T09:00:00.123Z": [f"2021-01-01T09:00:00.{digits}Z" for digits in ("123", "1239", "123999", "1239999")],
+    "2021-01-01T09:00:00.999Z": [f"2021-01-01T09:00:00.{'9' * length}Z" for length in (9, 30)],
+    "2021-01-01T09:00:00.001Z": ["2021-01-01T09:00:00.001Z"],
+    "2021-01-01T09:00:00.500Z": ["2021-01-01T09:00:00,5Z", "20210101T090000.50Z"],
+    "2021-01-01T07:00:00.000Z": ["2021-01-01T09:00:00+02:00", "2021-01-01T09:00:00+02"],
+    "2021-01-01T11:00:00.000Z": ["2021-01-01T09:00:00-02:00"],
+    "2021-01-01T03:15:00.000Z": ["2021-01-01T09:00:00+05:45", "20210101T090000+0545"],
+    "2021-01-01T12:30:00.000Z": ["2021-01-01T09:00:00-03:30", "2021-01-01T09:00:00-0330"],
+    "2020-12-31T23:30:00.000Z": ["2021-01-01T00:30:00+01:00"],
+    "2021-01-01T00:30:00.000Z": ["2020-12-31T23:30:00-01:00"],
+    "2021-01-01T00:00:00.000Z": ["2021-01-01T23:59:00+23:59"],
+    "2021-01-01T23:59:00.000Z": ["2021-01-01T00:00:00-23:59"],
+    "2020-02-29T00:00:00.000Z": ["2020-02-29T00:00:00Z"],
+    "0001-01-01T00:00:00.000Z": ["0001-01-01T00:00:00Z"],
+    "9999-12-31T23:59:59.999Z": ["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.9999999Z"],
 }
 
+# By what is wrong with them.
 REFUSED_TIMESTAMPS = {
-    "naive": "2021-01-01T09:00:00",
-    "naive-with-fraction": "2021-01-01T09:00:00.000",
-    "date-alone": "2021-01-01",
-    "basic-date-alone": "20210101",
-    "date-with-Z": "2021-01-01Z",
-    "time-alone": "09:00:00Z",
-    "hour-alone": "2021-01-01T09Z",
-    "empty": "",
-    "words": "yesterday",
-    "seconds-since-the-epoch": "1609491600",
-    "rfc-2822": "Fri, 01 Jan 2021 09:00:00 GMT",
-    "week-date": "2021-W01-5T09:00:00Z",
-    "ordinal-date": "2021-001T09:00:00Z",
-    "mixed-within-the-date": "2021-0101T09:00:00Z",
-    "mixed-within-the-date-other": "202101-01T09:00:00Z",
-    "mixed-within-the-time": "2021-01-01T09:0000Z",
-    "mixed-within-the-time-other": "2021-01-01T0900:00Z",
-    "one-digit-month": "2021-1-01T09:00:00Z",
-    "five-digit-year": "12021-01-01T09:00:00Z",
-    "signed-year": "+2021-01-01T09:00:00Z",
-    "year-0": "0000-01-01T00:00:00Z",
-    "month-0": "2021-00-01T09:00:00Z",
-    "month-13": "2021-13-01T09:00:00Z",
-    "day-0": "2021-01-00T09:00:00Z",
-    "30-february": "2021-02-30T09:00:00Z",
-    "29-february-of-a-common-year": "2021-02-29T09:00:00Z",
-    "31-april": "2021-04-31T09:00:00Z",
-    "24-o-clock": "2021-01-01T24:00:00Z",
-    "25-o-clock": "2021-01-01T25:00:00Z",
-    "minute-60": "2021-01-01T09:60:00Z",
-    "leap-second": "2016-12-31T23:59:60Z",
-    "second-61": "2021-01-01T09:00:61Z",
-    "fraction-without-digits": "2021-01-01T09:00:00.Z",
-    "fraction-of-a-minute": "2021-01-01T09:00.5Z",
-    "fraction-31-digits": f"2021-01-01T09:00:00.{'1' * 31}Z",
-    "two-separators": "2021-01-01T09:00:00.,5Z",
-    "offset-24-hours": "2021-01-01T09:00:00+24:00",
-    "offset-minus-24-hours": "2021-01-01T09:00:00-24:00",
-    "offset-99-hours": "2021-01-01T09:00:00+99:00",
-    "offset-60-minutes": "2021-01-01T09:00:00+01:60",
-    "offset-one-digit": "2021-01-01T09:00:00+1",
-    "offset-three-digits": "2021-01-01T09:00:00+013",
-    "offset-with-seconds": "2021-01-01T09:00:00+01:00:00",
-    "offset-without-sign": "2021-01-01T09:00:00 01:00",
-    "offset-with-the-minus-sign-U+2212": "2021-01-01T09:00:00\u221201:00",
-    "offset-by-name": "2021-01-01T09:00:00 UTC",
-    "Z-and-offset": "2021-01-01T09:00:00Z+01:00",
-    "before-year-1": "0001-01-01T00:00:00+00:01",
-    "after-year-9999": "9999-12-31T23:59:59-00:01",
-    "arabic-indic-digits": "\u0662\u0660\u0662\u0661-01-01T09:00:00Z",
-    "fullwidth-digit": "202\uff11-01-01T09:00:00Z",
-    "fullwidth-digit-in-the-offset": "2021-01-01T09:00:00+0\uff11:00",
-    "kelvin-sign-like-letters": "2021-01-01\uff3409:00:00Z",
-    "leading-space": " 2021-01-01T09:00:00Z",
-    "trailing-space": "2021-01-01T09:00:00Z ",
-    "trailing-newline": "2021-01-01T09:00:00Z\n",
-    "two-spaces": "2021-01-01  09:00:00Z",
-    "tab-for-T": "2021-01-01\t09:00:00Z",
-    "underscore-for-T": "2021-01-01_09:00:00Z",
-    "no-separator": "2021-01-0109:00:00Z",
-    "slashes": "2021/01/01T09:00:00Z",
-    "interval": "2021-01-01T09:00:00Z/2021-01-02T09:00:00Z",
-    "null-character": "2021-01-01T09:00:00Z\x00",
-    "lone-surrogate": "2021-01-01T09:00:00Z\ud800",
-}
-
-NO_STRINGS = {
-    "null": None,
-    "true": True,
-    "integer": 1609491600,
-    "float": 1609491600.0,
-    "list": [COMPLETED_AT],
-    "object": {"at": COMPLETED_AT},
-    "bytes": COMPLETED_AT.encode(),
+    "naive": ["2021-01-01T09:00:00", "2021-01-01T09:00:00.000"],
+    "not a date and a time": ["2021-01-01", "20210101", "2021-01-01Z", "09:00:00Z", "2021-01-01T09Z", ""],
+    "another form": ["yesterday", "1609491600", "Fri, 01 Jan 2021 09:00:00 GMT", "2021/01/01T09:00:00Z"],
+    "another form of ISO 8601": ["2021-W01-5T09:00:00Z", "2021-001T09:00:00Z", "2021-01-01T09:00Z/2021-01-02T09:00Z"],
+    "half extended, half basic": [
+        *("2021-0101T09:00:00Z", "202101-01T09:00:00Z", "2021-01-01T09:0000Z", "2021-01-01T0900:00Z"),
+    ],
+    "more or fewer digits": ["2021-1-01T09:00:00Z", "12021-01-01T09:00:00Z", "+2021-01-01T09:00:00Z"],
+    "no such year or month": ["0000-01-01T00:00:00Z", "2021-00-01T09:00:00Z", "2021-13-01T09:00:00Z"],
+    "no such day": [f"2021-{day}T09:00:00Z" for day in ("01-00", "02-29", "02-30", "04-31")],
+    "no such time": [f"2021-01-01T{time}Z" for time in ("24:00:00", "25:00:00", "09:60:00", "09:00:61")],
+    "a leap second": ["2016-12-31T23:59:60Z"],
+    "a bad fraction": [f"2021-01-01T09:00:00{end}Z" for end in (".", ".,5", "." + "1" * 31)],
+    "a fraction of a minute": ["2021-01-01T09:00.5Z"],
+    "an offset beyond a day": [f"2021-01-01T09:00:00{offset}" for offset in ("+24:00", "-24:00", "+99:00")],
+    "a bad offset": [
+        f"2021-01-01T09:00:00{offset}"
+        for offset in ("+01:60", "+1", "+013", "+01:00:00", " 01:00", "\u221201:00", " UTC", "Z+01:00")
+    ],
+    "outside the years 1 to 9999": ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"],
+    "digits and letters beyond ASCII": [
+        *("\u0662\u0660\u0662\u0661-01-01T09:00:00Z", "202\uff11-01-01T09:00:00Z", "2021-01-01\uff3409:00:00Z"),
+        "2021-01-01T09:00:00+0\uff11:00",
+    ],
+    "another separator": [f"2021-01-01{separator}09:00:00Z" for separator in ("  ", "\t", "_", "")],
+    "something around it": [" 2021-01-01T09:00Z", *(f"2021-01-01T09:00Z{end}" for end in " \n\x00\ud800")],
+    "not a string": [None, True, 1609491600, 1609491600.0, [COMPLETED_AT], {"at": COMPLETED_AT}, COMPLETED_AT.encode()],
 }
 NORMAL_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 
 
-def cases(table: dict[str, Any]) -> dict[str, Any]:
+def cases(table):
     """Turn a table into pytest's arguments."""
     return {"argvalues": list(table.values()), "ids": list(table)}
 
 
-@pytest.mark.parametrize(("text", "expected"), **cases(ACCEPTED_TIMESTAMPS))
+@pytest.mark.parametrize(
+    ("text", "expected"), [(text, expected) for expected, texts in ACCEPTED_TIMESTAMPS.items() for text in texts]
+)
 def test_each_iso_8601_form_with_an_offset_becomes_utc_with_milliseconds(text, expected):
     assert utc_timestamp(text, field="completedAt") == expected
 
 
-@pytest.mark.parametrize("value", **cases(REFUSED_TIMESTAMPS | NO_STRINGS))
+@pytest.mark.parametrize("value", [value for values in REFUSED_TIMESTAMPS.values() for value in values], ids=ascii)
 def test_anything_else_is_refused_with_the_field_but_without_the_value(value):
     with pytest.raises(InvalidMessageError) as refused:
         utc_timestamp(value, field="time")
@@ -189,63 +126,37 @@ def test_format_timestamp_writes_milliseconds_and_cuts_microseconds():
 # ---- the formats of a mapping
 
 
-def time_format(name: Any = None, offset: Any = None, zone: Any = None) -> TimeFormat:
+def time_format(name=None, offset=None, zone=None):
     return parse_time_format(name, offset, zone, "completedAt")
 
 
+SECONDS, MILLISECONDS = time_format("epoch-seconds"), time_format("epoch-milliseconds")
+LONDON = time_format("%Y-%m-%d %H:%M", None, "Europe/London")
 READ = {
     "iso-8601-by-default": (time_format(), "2021-01-01T10:00+01:00", "2021-01-01T09:00:00.000Z"),
-    "seconds": (time_format("epoch-seconds"), 1609491600, "2021-01-01T09:00:00.000Z"),
-    "seconds-as-digits": (time_format("epoch-seconds"), "1609491600", "2021-01-01T09:00:00.000Z"),
-    "seconds-with-a-fraction": (time_format("epoch-seconds"), 1609491600.123, "2021-01-01T09:00:00.123Z"),
-    "seconds-as-the-float-that-is-a-little-less": (time_format("epoch-seconds"), 1.001, "1970-01-01T00:00:01.001Z"),
-    "seconds-cut": (time_format("epoch-seconds"), "1.99999999999999999999", "1970-01-01T00:00:01.999Z"),
-    "seconds-of-many-digits-cut": (
-        time_format("epoch-seconds"),
-        "1609459200.99999999999999999999",
-        "2021-01-01T00:00:00.999Z",
-    ),
-    "seconds-before-1970-cut-downwards": (time_format("epoch-seconds"), -1.0005, "1969-12-31T23:59:58.999Z"),
-    "seconds-of-the-first-moment": (time_format("epoch-seconds"), -62135596800, "0001-01-01T00:00:00.000Z"),
-    "seconds-of-the-last-moment": (time_format("epoch-seconds"), 253402300799.9999, "9999-12-31T23:59:59.999Z"),
-    "seconds-in-exponential-form": (time_format("epoch-seconds"), 1e-05, "1970-01-01T00:00:00.000Z"),
-    "milliseconds": (time_format("epoch-milliseconds"), 1609491600123, "2021-01-01T09:00:00.123Z"),
-    "milliseconds-as-digits": (time_format("epoch-milliseconds"), "1609491600123", "2021-01-01T09:00:00.123Z"),
-    "milliseconds-cut": (time_format("epoch-milliseconds"), 1609491600123.9, "2021-01-01T09:00:00.123Z"),
-    "pattern-with-offset": (time_format("%d.%m.%Y %H:%M %z"), "1.2.2021 10:00 +0100", "2021-02-01T09:00:00.000Z"),
-    "pattern-with-a-Z": (
-        time_format("%Y-%m-%dT%H:%M:%S.%f%z"),
-        "2021-01-01T09:00:00.1239Z",
-        "2021-01-01T09:00:00.123Z",
-    ),
-    "pattern-and-utcOffset": (
-        time_format("%Y-%m-%d %H:%M:%S", "-03:30"),
-        "2021-01-01 09:00:00",
-        "2021-01-01T12:30:00.000Z",
-    ),
-    "pattern-of-12-hours": (time_format("%m/%d/%y %I:%M %p", "+00:00"), "1/2/21 9:05 PM", "2021-01-02T21:05:00.000Z"),
-    "pattern-of-a-date": (time_format("%d %b %Y", "+00:00"), "01 Feb 2021", "2021-02-01T00:00:00.000Z"),
-    "pattern-with-a-percent-sign": (time_format("%Y%m%d%%z", "+00:00"), "20210101%z", "2021-01-01T00:00:00.000Z"),
-    "zone-in-winter": (
-        time_format("%Y-%m-%d %H:%M", None, "Europe/London"),
-        "2021-01-01 09:00",
-        "2021-01-01T09:00:00.000Z",
-    ),
-    "zone-in-summer": (
-        time_format("%Y-%m-%d %H:%M", None, "Europe/London"),
-        "2021-07-01 09:00",
-        "2021-07-01T08:00:00.000Z",
-    ),
-    "zone-twice-the-first": (
-        time_format("%Y-%m-%d %H:%M", None, "Europe/London"),
-        "2021-10-31 01:30",
-        "2021-10-31T00:30:00.000Z",
-    ),
-    "zone-never-as-before-the-change": (
-        time_format("%Y-%m-%d %H:%M", None, "Europe/London"),
-        "2021-03-28 01:30",
-        "2021-03-28T01:30:00.000Z",
-    ),
+    "seconds": (SECONDS, 1609491600, "2021-01-01T09:00:00.000Z"),
+    "seconds-as-digits": (SECONDS, "1609491600", "2021-01-01T09:00:00.000Z"),
+    "seconds-with-a-fraction": (SECONDS, 1609491600.123, "2021-01-01T09:00:00.123Z"),
+    "seconds-as-the-float-that-is-a-little-less": (SECONDS, 1.001, "1970-01-01T00:00:01.001Z"),
+    "seconds-cut": (SECONDS, "1.99999999999999999999", "1970-01-01T00:00:01.999Z"),
+    "seconds-of-many-digits-cut": (SECONDS, "1609459200.99999999999999999999", "2021-01-01T00:00:00.999Z"),
+    "seconds-before-1970-cut-downwards": (SECONDS, -1.0005, "1969-12-31T23:59:58.999Z"),
+    "seconds-of-the-first-moment": (SECONDS, -62135596800, "0001-01-01T00:00:00.000Z"),
+    "seconds-of-the-last-moment": (SECONDS, 253402300799.9999, "9999-12-31T23:59:59.999Z"),
+    "seconds-in-exponential-form": (SECONDS, 1e-05, "1970-01-01T00:00:00.000Z"),
+    "milliseconds": (MILLISECONDS, 1609491600123, "2021-01-01T09:00:00.123Z"),
+    "milliseconds-as-digits": (MILLISECONDS, "1609491600123", "2021-01-01T09:00:00.123Z"),
+    "milliseconds-cut": (MILLISECONDS, 1609491600123.9, "2021-01-01T09:00:00.123Z"),
+    "offset": (time_format("%d.%m.%Y %H:%M %z"), "1.2.2021 10:00 +0100", "2021-02-01T09:00:00.000Z"),
+    "Z": (time_format("%Y-%m-%dT%H:%M:%S.%f%z"), "2021-01-01T09:00:00.1239Z", "2021-01-01T09:00:00.123Z"),
+    "utcOffset": (time_format("%Y-%m-%d %H:%M:%S", "-03:30"), "2021-01-01 09:00:00", "2021-01-01T12:30:00.000Z"),
+    "12-hours": (time_format("%m/%d/%y %I:%M %p", "+00:00"), "1/2/21 9:05 PM", "2021-01-02T21:05:00.000Z"),
+    "date": (time_format("%d %b %Y", "+00:00"), "01 Feb 2021", "2021-02-01T00:00:00.000Z"),
+    "percent-sign": (time_format("%Y%m%d%%z", "+00:00"), "20210101%z", "2021-01-01T00:00:00.000Z"),
+    "zone-in-winter": (LONDON, "2021-01-01 09:00", "2021-01-01T09:00:00.000Z"),
+    "zone-in-summer": (LONDON, "2021-07-01 09:00", "2021-07-01T08:00:00.000Z"),
+    "zone-twice-the-first": (LONDON, "2021-10-31 01:30", "2021-10-31T00:30:00.000Z"),
+    "zone-never-as-before-the-change": (LONDON, "2021-03-28 01:30", "2021-03-28T01:30:00.000Z"),
 }
 
 NOT_READ = {
@@ -270,36 +181,39 @@ NOT_READ = {
     "before-the-first-year-by-its-offset": ("%Y-%m-%d %z", "0001-01-01 +0100"),
 }
 
-REFUSED_FORMATS: dict[str, tuple[tuple[Any, ...], str]] = {
+BAD_PATTERNS = {
+    "a-word": "iso",
+    "no-year": "%d.%m. %z",
+    "no-day": "%Y-%m %z",
+    "twelve-hours-without-am-or-pm": "%Y-%m-%d %I:%M %z",
+    "a-year-of-weeks-with-a-month": "%m%d%A%G%V%z",
+    "weeks-without-a-weekday": "%Y-%W %z",
+    "a-directive-twice": "%Y-%m-%d %d %z",
+    "a-zone-s-name": "%Y-%m-%d %Z",
+    "a-locale-s-form": "%c %z",
+    "a-directive-of-newer-versions": "%F %z",
+    "an-offset-of-newer-versions": "%Y-%m-%d %:z",
+    "a-percent-sign-at-the-end": "%Y-%m-%d%",
+    "a-null-character": "%Y\x00%m%d",
+    "too-long": "%Y-%m-%d" + "x" * MAX_LENGTH,
+}
+BAD_OFFSETS = ("01:00", "+24:00", "+01:60", 1)
+BAD_ZONES = ("Mars/Olympus", "", "../UTC", "/etc/passwd", "Europe", "localtime", "a\0", "\ud800", 5)
+REFUSED_FORMATS = {
     "a-number": ((5,), "completedAt.format: must be a string"),
-    "a-word": (("iso",), "completedAt.format: must be iso8601, epoch-seconds"),
-    "no-year": (("%d.%m. %z",), "completedAt.format: must be"),
-    "no-day": (("%Y-%m %z",), "completedAt.format: must be"),
-    "twelve-hours-without-am-or-pm": (("%Y-%m-%d %I:%M %z",), "completedAt.format: must be"),
-    "a-year-of-weeks-with-a-month": (("%m%d%A%G%V%z",), "completedAt.format: must be"),
-    "weeks-without-a-weekday": (("%Y-%W %z",), "completedAt.format: must be"),
-    "a-directive-twice": (("%Y-%m-%d %d %z",), "completedAt.format: must be"),
-    "a-zone-s-name": (("%Y-%m-%d %Z",), "completedAt.format: must be"),
-    "a-locale-s-form": (("%c %z",), "completedAt.format: must be"),
-    "a-directive-of-newer-versions": (("%F %z",), "completedAt.format: must be"),
-    "an-offset-of-newer-versions": (("%Y-%m-%d %:z",), "completedAt.format: must be"),
-    "a-percent-sign-at-the-end": (("%Y-%m-%d%",), "completedAt.format: must be"),
-    "a-null-character": (("%Y\x00%m%d",), "completedAt.format: must be"),
-    "too-long": (("%Y-%m-%d" + "x" * MAX_LENGTH,), "completedAt.format: must be"),
+    **{name: ((pattern,), "completedAt.format: must be iso8601, epoch-s") for name, pattern in BAD_PATTERNS.items()},
     "a-pattern-without-a-zone": (("%Y-%m-%d",), "completedAt: a format with %z takes neither"),
     "a-pattern-with-two": (("%Y-%m-%d %z", "+01:00"), "completedAt: a format with %z takes neither"),
     "both": (("%Y-%m-%d", "+01:00", "UTC"), "completedAt: must not have both utcOffset and timeZone"),
     "iso-8601-with-an-offset": (("iso8601", "+01:00"), "completedAt: the format iso8601 takes neither"),
     "epoch-with-a-zone": (("epoch-seconds", None, "UTC"), "completedAt: the format epoch-seconds takes neither"),
-    "an-offset-without-a-sign": (("%Y-%m-%d", "01:00"), "completedAt.utcOffset: must be an offset such as +01:00"),
-    "an-offset-of-24-hours": (("%Y-%m-%d", "+24:00"), "completedAt.utcOffset: must be an offset such as +01:00"),
-    "an-offset-of-60-minutes": (("%Y-%m-%d", "+01:60"), "completedAt.utcOffset: must be an offset such as +01:00"),
-    "an-offset-as-a-number": (("%Y-%m-%d", 1), "completedAt.utcOffset: must be an offset such as +01:00"),
+    **{
+        f"offset-{offset}": (("%Y-%m-%d", offset), "completedAt.utcOffset: must be an offset such as +01:00")
+        for offset in BAD_OFFSETS
+    },
     **{
         f"zone-{number}": (("%Y-%m-%d", None, zone), "completedAt.timeZone: must be a name from the IANA")
-        for number, zone in enumerate(
-            ["Mars/Olympus", "", "../UTC", "/etc/passwd", "Europe", "localtime", "a\0", "\ud800", 5]
-        )
+        for number, zone in enumerate(BAD_ZONES)
     },
 }
 

@@ -1,20 +1,14 @@
 """What a message that waits for an unknown person spends: receives, and the days that the queue keeps it."""
 
-from __future__ import annotations
-
 import functools
 import random
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from completion_sync.retry import Backoff
 from tests.support.sam_template import transform
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DECISION = Path(__file__).resolve().parents[2] / "docs/decisions/0011-people-courses-and-shapes.md"
 HOUR, DAY = 3600, 86_400
@@ -26,21 +20,19 @@ ALLOWED = [(hours, days) for hours in WAITS for days in RETENTIONS if hours < 16
 SLACK_SECONDS = 60 + 60
 
 
-def shortest(least: float, _most: float) -> float:
+def shortest(least, _most):
     return least
 
 
-def average(least: float, most: float) -> float:
+def average(least, most):
     return (least + most) / 2
 
 
-def longest(_least: float, most: float) -> float:
+def longest(_least, most):
     return most
 
 
-def life(
-    hours: float, jitter: Callable[[float, float], float], outage: float | None = None, slack: float = 0
-) -> tuple[int, float]:
+def life(hours, jitter, outage=None, slack=0):
     """Return at which receive a message for somebody who never appears is rejected, and how old it is then.
 
     :param outage: the age at which lookups fail for a day; meanwhile it waits as in any outage, and is not rejected.
@@ -56,13 +48,13 @@ def life(
 
 
 @functools.cache
-def source_queue(days: int) -> tuple[int, int]:
+def source_queue(days):
     """Return ``maxReceiveCount`` and the retention in seconds."""
     properties = transform({"QueueRetentionDays": str(days)}).properties("SourceQueue")
     return properties["RedrivePolicy"]["maxReceiveCount"], properties["MessageRetentionPeriod"]
 
 
-def receives_with_an_outage(hours: int, jitter: Callable[[float, float], float]) -> int:
+def receives_with_an_outage(hours, jitter):
     """Return the receives if lookups fail for a day at the worst moment of the wait."""
     return max(life(hours, jitter, age * 900)[0] for age in range(hours * 4)) if hours else life(0, jitter)[0]
 
