@@ -32,8 +32,7 @@ EXAMPLE_TENANT = "eu-west-2_AbcdEfghI"
 class StandIn:
     """A stand-in for the Thrive API. Everything is held in memory.
 
-    `ledger` holds the completion records, `requests` every request that arrived, `faults` what goes wrong, and
-    `accounts.token_lifetime` (seconds) applies to the tokens issued from then on.
+    `ledger` holds the completion records, `requests` every request that arrived, and `faults` what goes wrong.
     """
 
     def __init__(
