@@ -60,5 +60,5 @@ def demo(svg: Path | None, **options: Any) -> None:
     except (BuildError, ConfigError, DeployError, EmulatorMissingError, NoEventsError, StartError) as error:
         raise click.ClickException(str(error)) from error
     if svg is not None:
-        picture.save(console, svg, title="make demo")
+        picture.save(console, svg, title="make demo", name="demo")
     sys.exit(0 if is_even else 1)
