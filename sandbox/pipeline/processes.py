@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandbox import SandboxError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -23,7 +25,7 @@ _GUARD = 'read _ || kill -9 "$0"'
 _IS_LINUX = sys.platform.startswith("linux")
 
 
-class StartError(RuntimeError):
+class StartError(SandboxError):
     """A child process did not start; the text names it and its log."""
 
 
