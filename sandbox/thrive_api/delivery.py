@@ -38,6 +38,8 @@ def spoilt(normal: Answer | None, fault: Fault) -> Answer:
     match fault.spoil:
         case "html":
             body, headers["Content-Type"] = _HTML, "text/html; charset=utf-8"
+        case "gzip":
+            body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
         case "gzip_bomb":
             body, headers["Content-Encoding"] = _bomb(), "gzip"
     # Header names are case-insensitive: one that the fault sets must not be sent twice.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FaultRoute = Literal["token", "completion", "listing", "user", "connection"]
-Spoil = Literal["html", "gzip_bomb"]
+Spoil = Literal["html", "gzip", "gzip_bomb"]
 Ending = Literal["answer", "reset", "close", "close_after_headers", "truncate", "endless", "black_hole"]
 
 WITHOUT_ANSWER = frozenset({"reset", "close", "black_hole"})
@@ -43,7 +43,7 @@ class Fault:
     2. The request is processed normally (a completion is recorded) if `commit` says so. With None, what the client
        sees decides: it is processed if the normal status is sent, but not if `status` replaces it or nothing is sent.
     3. `status` (with an Error body), `body` or `spoil` (a body made here) and `headers` replace parts of the answer.
-       `spoil` is an HTML page, or 1 MB of gzip that inflates to 100 MB.
+       `spoil` is an HTML page, the normal body as gzip that nobody asked for, or 1 MB of gzip that inflates to 100 MB.
     4. `delay` seconds pass.
     5. `ending`: `answer` (sent in full), `reset` (RST and nothing sent), `close` (FIN and nothing sent),
        `close_after_headers`, `truncate` (half of the body, then FIN), `endless` (a body that never stops) or
