@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bench.derived import MB_PER_CPU
 from bench.services import BASIC
 from sandbox.pipeline.emulator import ACCESS, ROOT
-from sandbox.pipeline.processes import LOOPBACK, accepts, free_port
+from sandbox.pipeline.processes import LOOPBACK, accepts, free_port, proc_stat, session_members
 from sandbox.pipeline.runtime import runtime_emulator
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ class Function:
     def pid(self) -> int:
         """The runtime's process id, known from the first invocation on."""
         # The emulator leads the session; the runtime is the newest process in it.
-        self._pid = self._pid or _session(self._emulator.pid)[-1]
+        self._pid = self._pid or session_members(self._emulator.pid)[-1]
         return self._pid
 
     @property
     def cpu_ms(self) -> float:
         """The processor time that all threads of the runtime have used, including ended ones."""
-        fields = _stat(self.pid)
+        fields = proc_stat(self.pid)
         return (int(fields[11]) + int(fields[12])) * _TICK_SECONDS * 1000
 
     def memory_mb(self, field: str) -> float:
@@ -135,27 +135,10 @@ class Function:
         raise RuntimeError(f"no REPORT line in {self._log.name}")
 
     def _stop(self) -> None:
-        for pid in _session(self._emulator.pid):
+        for pid in session_members(self._emulator.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._emulator.wait()
-
-
-def _stat(pid: int | str) -> list[str]:
-    """Return the fields of /proc/PID/stat that follow the program's name (proc(5)), which may hold spaces."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _session(leader: int) -> list[int]:
-    """Return the processes of a session, the oldest first."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):  # it has just ended
-                fields = _stat(entry.name)
-                if int(fields[3]) == leader:
-                    found.append((int(fields[19]), int(entry.name)))
-    return [pid for _, pid in sorted(found)]
 
 
 def _variables(built: Built, services: Services, concurrency: int) -> dict[str, str]:

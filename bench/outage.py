@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.derived import DEFAULT_MEMORY_MB, GB_SECOND, LAMBDA_REQUEST, LOG_BYTE, SQS_REQUEST
+from bench.report import filled, table
 from sandbox.outages import BATCH, FAILING_SECONDS, HEALTHY_SECONDS, HOUR, IDLE_SECONDS, MINUTE, alternatives, curve
 
 if TYPE_CHECKING:
@@ -33,17 +34,14 @@ LABELS = {
 }
 
 
-def table(rows: Sequence[dict[str, Any]], rate: float) -> str:
+def _curve_table(rows: Sequence[dict[str, Any]], rate: float) -> str:
     """Return the table for one rate, with a row for each outage and a column for each policy."""
-    lines = [
-        "| outage | messages | " + " | ".join(LABELS.values()) + " |",
-        "| --- | ---: |" + " --- |" * len(LABELS),
-    ]
+    lines = []
     for outage in sorted({row["outage"] for row in rows}):
         found = {row["policy"]: row for row in rows if (row["outage"], row["rate"]) == (outage, rate)}
         cells = [_cell(found[name]) for name in LABELS]
-        lines.append(f"| {_time(outage)} | {found['ours']['messages']:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((_time(outage), f"{found['ours']['messages']:,}", *cells))
+    return table(("outage", "messages", *LABELS.values()), lines, "lr" + "l" * len(LABELS))
 
 
 def _cell(row: dict[str, Any]) -> str:
@@ -60,17 +58,14 @@ def _calls(row: dict[str, Any]) -> str:
 
 def _traffic_table(rows: Sequence[dict[str, Any]]) -> str:
     rates = sorted({row["rate"] for row in rows})
-    lines = [
-        "| outage | " + " | ".join(f"{rate:g} a second" for rate in rates) + " |",
-        "| --- |" + " --- |" * len(rates),
-    ]
+    lines = []
     for outage in sorted({row["outage"] for row in rows}):
         cells = [
             f"{row['messages']:,}: {_cell(row)}, {_time(row['oldest'])}"
             for row in sorted((row for row in rows if row["outage"] == outage), key=lambda row: float(row["rate"]))
         ]
-        lines.append(f"| {_time(outage)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((_time(outage), *cells))
+    return table(("outage", *(f"{rate:g} a second" for rate in rates)), lines, "l" * (len(rates) + 1))
 
 
 def cost(row: dict[str, Any]) -> float:
@@ -84,15 +79,14 @@ def cost(row: dict[str, Any]) -> float:
 
 
 def _alternatives_table(rows: Sequence[dict[str, Any]]) -> str:
-    heads = ["messages a second", "Thrive takes a second", "failed calls per message", "receives per message"]
-    heads += ["dead-lettered", "done after", "USD"]
-    lines = [f"| | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    heads = ("", "messages a second", "Thrive takes a second", "failed calls per message", "receives per message")
+    lines = []
     for row in rows:
         limit = "all" if row["limit"] is None else f"{row['limit']:.0f}"
         cells = [row["what"], f"{row['rate']:g}", limit, _calls(row).removesuffix(" calls"), f"{row['receives']:.0f}"]
         cells += [f"{row['dead_lettered']:.0%}", _time(row["drain"]), f"{cost(row):.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table((*heads, "dead-lettered", "done after", "USD"), lines)
 
 
 def targets(numbers: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
@@ -126,12 +120,8 @@ def targets(numbers: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
 
 
 def _targets_table(numbers: dict[str, Any]) -> str:
-    lines = ["| | at most | result | met |", "| --- | ---: | ---: | --- |"]
-    lines += [
-        f"| {what} | {most} | {value} | {'yes' if is_met else '**no**'} |"
-        for what, most, value, is_met in targets(numbers)
-    ]
-    return "\n".join(lines)
+    rows = [(what, most, value, "yes" if is_met else "**no**") for what, most, value, is_met in targets(numbers)]
+    return table(("", "at most", "result", "met"), rows, "lrrl")
 
 
 def _time(seconds: float) -> str:
@@ -144,16 +134,13 @@ def _time(seconds: float) -> str:
 
 def renewed(page: str, numbers: dict[str, Any]) -> str:
     """Return the page with its marked regions replaced."""
-    for name, text in (
-        ("curve", table(numbers["curve"], 10.0)),
-        ("traffic", _traffic_table([row for row in numbers["curve"] if row["policy"] == "ours"])),
-        ("alternatives", _alternatives_table(numbers["alternatives"])),
-        ("targets", _targets_table(numbers)),
-    ):
-        begin, end = f"<!-- outage:{name} -->", "<!-- /outage -->"
-        before, _, rest = page.partition(begin)
-        page = f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
-    return page
+    regions = {
+        "curve": _curve_table(numbers["curve"], 10.0),
+        "traffic": _traffic_table([row for row in numbers["curve"] if row["policy"] == "ours"]),
+        "alternatives": _alternatives_table(numbers["alternatives"]),
+        "targets": _targets_table(numbers),
+    }
+    return filled(page, "outage", regions.__getitem__)
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ from bench.contenders import ASYNC, ASYNC_COMPILED, LABELS, NODE, OURS, POOL, SE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_REGION = re.compile(r"(<!-- bench:(?P<name>[a-z-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 _METHODS = {
     "cgroup": "A cgroup limited each function to the share of a processor that its memory size comes with.",
     "model": "No cgroup could be made on this machine: processor time was stretched by the share instead.",
@@ -23,7 +22,13 @@ def renewed(page: str, results: dict[str, Any]) -> str:
 
     :raises KeyError: there is no region of that name.
     """
-    return _REGION.sub(lambda match: f"{match[1]}{_REGIONS[match['name']](results)}\n{match[3]}", page)
+    return filled(page, "bench", lambda name: _REGIONS[name](results))
+
+
+def filled(page: str, kind: str, write: Callable[[str], str]) -> str:
+    """Return the page with what `write` returns for its name between `<!-- kind:name -->` and `<!-- /kind -->`."""
+    region = re.compile(rf"(<!-- {kind}:([a-z-]+) -->\n).*?(<!-- /{kind} -->)", re.DOTALL)
+    return region.sub(lambda match: f"{match[1]}{write(match[2])}\n{match[3]}", page)
 
 
 def _machine(results: dict[str, Any]) -> str:
@@ -46,7 +51,7 @@ def _targets(results: dict[str, Any]) -> str:
         (what, limit, f"{measured:.3g}", "met" if is_met else "**missed**")
         for what, limit, measured, is_met in derived.targets(results["measures"])
     ]
-    return _table(("", "target", "measured", ""), rows)
+    return table(("", "target", "measured", ""), rows)
 
 
 def _capacity(results: dict[str, Any]) -> str:
@@ -106,7 +111,7 @@ def _warm(results: dict[str, Any]) -> str:
     for what, others in ratios:
         pairs = zip(medians, others, strict=True)
         rows.append((what, *(f"{by_name[OURS] / other:.2f}" for by_name, other in pairs)))
-    return _table(("API, batch", *(f"{column['latency_ms']} ms, {column['batch']}" for column in columns)), rows)
+    return table(("API, batch", *(f"{column['latency_ms']} ms, {column['batch']}" for column in columns)), rows)
 
 
 def _cpu(results: dict[str, Any]) -> str:
@@ -120,10 +125,10 @@ def _cpu(results: dict[str, Any]) -> str:
 
 def _memory(results: dict[str, Any]) -> str:
     memory = results["measures"]["memory"]
-    table = _by_contender(("peak (MB)",), memory["peak_mb"], lambda peak: (f"{peak:.0f}",))
+    text = _by_contender(("peak (MB)",), memory["peak_mb"], lambda peak: (f"{peak:.0f}",))
     first, last = memory["course"][0]["records"], memory["course"][-1]["records"]
     sizes = ", ".join(f"{point['rss_mb']:.1f}" for point in memory["course"])
-    return f"{table}\n\nOurs, after every {first:,} records up to {last:,}: {sizes} MB."
+    return f"{text}\n\nOurs, after every {first:,} records up to {last:,}: {sizes} MB."
 
 
 def _size(results: dict[str, Any]) -> str:
@@ -168,7 +173,7 @@ def _costs(results: dict[str, Any]) -> str:
         for memory_mb in dict.fromkeys(row["memory_mb"] for row in measures["durations"]["rows"])
     )
     return (
-        f"{_table(head, rows)}\n\n{_METHODS[measures['durations']['method']]} Cheapest for ours, with room above the "
+        f"{table(head, rows)}\n\n{_METHODS[measures['durations']['method']]} Cheapest for ours, with room above the "
         f"peak: {sizes}.\n\nOur cold start, if it gets no more than the share of its memory size (computed; AWS does "
         f"not document what it gets): {starts}."
     )
@@ -179,7 +184,7 @@ def _batches(results: dict[str, Any]) -> str:
         (str(row["batch"]), _spread(row["duration_ms"]), f"{row['duration_ms']['median'] / row['batch']:.1f}")
         for row in results["measures"]["growth"]["batches"]
     ]
-    return _table(("batch", "duration (ms)", "per record (ms)"), rows)
+    return table(("batch", "duration (ms)", "per record (ms)"), rows)
 
 
 def _in_flight(results: dict[str, Any]) -> str:
@@ -190,7 +195,7 @@ def _in_flight(results: dict[str, Any]) -> str:
         (str(in_flight), *(f"{rates[in_flight, size]:,.0f}" for size in sizes))
         for in_flight in dict.fromkeys(row["in_flight"] for row in rows)
     ]
-    return _table(("in flight", *(f"{size} MB" for size in sizes)), lines)
+    return table(("in flight", *(f"{size} MB" for size in sizes)), lines)
 
 
 def _backlog(results: dict[str, Any]) -> str:
@@ -203,9 +208,9 @@ def _backlog(results: dict[str, Any]) -> str:
         for messages in derived.BACKLOGS
     ]
     lines.append(("requests a second to Thrive", *(f"{float(f'{rate * maximum:.3g}'):,.0f}" for maximum in maxima)))
-    table = _table(("messages", *(f"MaximumConcurrency {maximum}" for maximum in maxima)), lines)
+    text = table(("messages", *(f"MaximumConcurrency {maximum}" for maximum in maxima)), lines)
     return (
-        f"{table}\n\nComputed for batches of {batch} at {memory_mb} MB with the API at {row['latency_ms']} ms, which "
+        f"{text}\n\nComputed for batches of {batch} at {memory_mb} MB with the API at {row['latency_ms']} ms, which "
         f"took {batch_ms:.0f} ms each."
     )
 
@@ -237,14 +242,14 @@ def _summary(results: dict[str, Any]) -> str:
         ("artefact, unzipped (MB)", *(_mb(measures["size"][name]["unzipped"]) for name in names)),
         (f"Lambda for a million completions at {memory_mb} MB (USD)", *map(costs.get, names)),
     ]
-    table = _table(("", *(LABELS[name] for name in names)), rows)
+    text = table(("", *(LABELS[name] for name in names)), rows)
     largest = max(warm)
     unbounded = [name for name in names if name in {ASYNC, NODE}]
     ahead = [name for name in unbounded if warm[largest][name]["median"] < warm[largest][OURS]["median"]]
     if not ahead:
-        return table
+        return text
     return (
-        f"{table}\n\n{' and '.join(LABELS[name] for name in ahead)} finish a batch of {largest} sooner because each of "
+        f"{text}\n\n{' and '.join(LABELS[name] for name in ahead)} finish a batch of {largest} sooner because each of "
         f"their environments sends up to {largest} requests at once. That has a price: Thrive answers 429 to too many "
         "requests. Ours sends ten at once (`RequestsInFlight`)."
     )
@@ -260,12 +265,12 @@ _REGIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _by_contender(head: Sequence[str], values: dict[str, Any], cells: Callable[[Any], Sequence[str]]) -> str:
-    return _table(("", *head), [(LABELS[name], *cells(values[name])) for name in _in_order(values)])
+    return table(("", *head), [(LABELS[name], *cells(values[name])) for name in _in_order(values)])
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str | None]]) -> str:
-    # The first column holds words, the others numbers.
-    rule = [" --- ", *(" ---: " for _ in head[1:])]
+def table(head: Sequence[str], rows: Iterable[Sequence[str | None]], align: str = "l") -> str:
+    """Return a table in Markdown; `align` has `l` or `r` for each column, by default `r` for the later ones."""
+    rule = [" --- " if side == "l" else " ---: " for side in align.ljust(len(head), "r")]
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|"]
     return "\n".join([*lines, *(f"| {' | '.join(cell or '' for cell in row)} |" for row in rows)])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from sandbox.demo import picture
 from sandbox.pipeline import mail
 from sandbox.pipeline.emulator import ACCESS, ROOT, running_emulator
 from sandbox.pipeline.front import lambda_front
@@ -61,8 +61,8 @@ def main() -> None:
     """Take all pictures."""
     TARGET.mkdir(exist_ok=True)
     api = StandIn()
-    with tempfile.TemporaryDirectory() as name, api.running(), running_emulator(Path(name)) as emulator:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as scratch, api.running(), running_emulator(Path(scratch)) as emulator:
+        folder = Path(scratch)
         plan = Plan(environments=1, parameters={"AlarmEmail": "ops@example.com"})
         code = build_artefact()
         with running_rig(emulator, api, code, folder, name=NAME, plan=plan) as rig, lambda_front(rig) as url:
@@ -73,10 +73,10 @@ def main() -> None:
             api.directory.unknown_users.add("user-2")
             rig.poller.start()
             _send(rig)
-            for picture, lines in PICTURES.items():
-                if picture == "redrive":
+            for name, lines in PICTURES.items():
+                if name == "redrive":
                     api.directory.unknown_users.clear()
-                _take(picture, lines, env, folder)
+                _take(name, lines, env, folder)
                 _drain(rig)
 
 
@@ -119,9 +119,7 @@ def _take(name: str, lines: list[str], env: Mapping[str, str], folder: Path) -> 
         )
         console.print(Text.from_ansi(done.stdout.rstrip()))
         console.print()
-    picture = console.export_svg(title="completion-sync", unique_id=name)
-    # A picture must not load anything: the reader's own monospace font is enough.
-    (TARGET / f"{name}.svg").write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
+    picture.save(console, TARGET / f"{name}.svg", title="completion-sync", name=name)
 
 
 if __name__ == "__main__":

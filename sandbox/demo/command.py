@@ -11,12 +11,9 @@ import click
 from rich.console import Console
 
 from completion_sync.errors import ConfigError
+from sandbox import SandboxError
 from sandbox.demo import picture
-from sandbox.demo.run import NoEventsError, Options, run
-from sandbox.pipeline.artefact import BuildError
-from sandbox.pipeline.emulator import EmulatorMissingError
-from sandbox.pipeline.processes import StartError
-from sandbox.pipeline.stack import DeployError
+from sandbox.demo.run import Options, run
 
 _PICTURE_WIDTH = 80
 
@@ -57,8 +54,8 @@ def demo(svg: Path | None, **options: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         is_even = run(Options(**options), console)
-    except (BuildError, ConfigError, DeployError, EmulatorMissingError, NoEventsError, StartError) as error:
+    except (ConfigError, SandboxError) as error:
         raise click.ClickException(str(error)) from error
     if svg is not None:
-        picture.save(console, svg, title="make demo")
+        picture.save(console, svg, title="make demo", name="demo")
     sys.exit(0 if is_even else 1)

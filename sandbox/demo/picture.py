@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _WEB_FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
-def save(console: Console, path: Path, *, title: str) -> None:
-    """Write what a recording console has printed."""
-    svg = console.export_svg(title=title, unique_id="demo")
+def save(console: Console, path: Path, *, title: str, name: str) -> None:
+    """Write what a recording console has printed; `name` makes the picture's style sheet its own within a page."""
+    svg = console.export_svg(title=title, unique_id=name)
     path.write_text(_WEB_FONT.sub("", svg).replace("arial;", "arial, sans-serif;"), encoding="utf-8")

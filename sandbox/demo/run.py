@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from sandbox import SandboxError
 from sandbox.config import EXAMPLE, FILES, parse, read_files
 from sandbox.demo import foreign, report, trouble
 from sandbox.demo.events_file import read_events_file
@@ -38,10 +39,6 @@ _ENVIRONMENTS = 3
 _STAGE_SECONDS = 1.5
 _DRAIN_SECONDS = 90.0
 _TICK_SECONDS = 0.1
-
-
-class NoEventsError(ValueError):
-    """The user's files hold nothing to send, or nothing that could be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +78,7 @@ def run(options: Options, console: Console) -> bool:
     The logs are kept, and their folder is printed, if something is wrong.
 
     :raises OSError: a file cannot be read.
-    :raises NoEventsError: the events file holds nothing to send, or the folder no configuration.
+    :raises SandboxError: the events file holds nothing to send, or the folder no configuration.
     :raises ConfigError: the configuration is invalid.
     """
     work = made_up(options) if options.events is None else _from_files(options.events, options.config)
@@ -112,10 +109,10 @@ def made_up(options: Options) -> Work:
 def _from_files(events: Path, config: Path | None) -> Work:
     files = {} if config is None else read_files(config)
     if config is not None and not files:
-        raise NoEventsError(f"{config} holds neither {' nor '.join(FILES)}")
+        raise SandboxError(f"{config} holds neither {' nor '.join(FILES)}")
     file = read_events_file(events, parse(files))
     if not file.messages:
-        raise NoEventsError("; ".join([f"{events} holds no event to send", *file.unsendable]))
+        raise SandboxError("; ".join([f"{events} holds no event to send", *file.unsendable]))
     return Work(file.messages, file.refs, files, unsendable=file.unsendable)
 
 

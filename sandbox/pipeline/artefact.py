@@ -13,13 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox import SandboxError
+
 _IGNORED = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache"})
 # A build that has not been used for so long is deleted when another one is made.
 _KEPT_SECONDS = 24 * 3600
-
-
-class BuildError(RuntimeError):
-    """The build failed; the text ends with the last lines of its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ def build(source: Path, logical_id: str, cache: Path) -> Artefact:
     `sam build` with `BuildMethod: makefile` runs `make build-<logical id>` in a copy of the source, with ARTIFACTS_DIR
     set. So does this.
 
-    :raises BuildError: the build failed.
+    :raises SandboxError: the build failed.
     """
     target = cache / content_hash(source)
     if not target.is_dir():
@@ -79,9 +77,9 @@ def _make(source: Path, logical_id: str, workshop: Path) -> Path:
             check=False,
         )
     except FileNotFoundError:
-        raise BuildError("`make` is not installed") from None
+        raise SandboxError("`make` is not installed") from None
     if done.returncode != 0:
-        raise BuildError(f"`make build-{logical_id}` failed:\n{done.stdout[-2000:]}")
+        raise SandboxError(f"`make build-{logical_id}` failed:\n{done.stdout[-2000:]}")
     return artefact
 
 

@@ -1,4 +1,4 @@
-"""AWS's rules for batches from SQS: the event that the function is invoked with, and what its answer means. No I/O."""
+"""AWS's rules for batches from SQS: the records that the function gets, and what its answer means. No I/O."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable
 
     from mypy_boto3_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef
-
-# Lambda's limit for the payload of one invocation.
-MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
 
 
 class MalformedAnswerError(ValueError):
     """Lambda would not accept the function's answer: the whole batch has failed."""
-
-
-def event_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the event for these records: `{"Records": [...]}`."""
-    return {"Records": list(records)}
 
 
 def record_of(message: MessageTypeDef, queue_arn: str) -> dict[str, Any]:
@@ -52,25 +44,6 @@ def _attribute_of(value: MessageAttributeValueOutputTypeDef) -> dict[str, Any]:
     if "BinaryValue" in value:
         attribute["binaryValue"] = base64.b64encode(value["BinaryValue"]).decode("ascii")
     return attribute
-
-
-def within_payload_limit(
-    records: Iterable[dict[str, Any]], limit: int = MAX_PAYLOAD_BYTES
-) -> Iterator[list[dict[str, Any]]]:
-    """Split records into batches that each fit one invocation, in order; a record that never fits goes alone."""
-    envelope = len(json.dumps(event_of([])))
-    batch: list[dict[str, Any]] = []
-    size = envelope
-    for record in records:
-        # The two more are the comma and the space that the encoder puts between records.
-        length = len(json.dumps(record)) + 2
-        if batch and size + length > limit:
-            yield batch
-            batch, size = [], envelope
-        batch.append(record)
-        size += length
-    if batch:
-        yield batch
 
 
 def failed_ids(answer: bytes, received: Iterable[str]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
+from sandbox import SandboxError
 from sandbox.pipeline.processes import LOOPBACK, Child, free_port
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ ACCESS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_R
 _START_SECONDS = 30.0
 _REQUEST_SECONDS = 10.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class EmulatorMissingError(RuntimeError):
-    """The emulator is not installed."""
 
 
 class Emulator:
@@ -78,11 +75,10 @@ def running_emulator(folder: Path, host: str = LOOPBACK, port: int = 0) -> Itera
 
     Its log is `folder/emulator.log`, and its state is below `folder`.
 
-    :raises EmulatorMissingError: it is not installed.
-    :raises StartError: it did not start.
+    :raises SandboxError: it is not installed, or did not start.
     """
     if not PROGRAM.exists():
-        raise EmulatorMissingError("the AWS emulator is not installed: run `make setup`")
+        raise SandboxError("the AWS emulator is not installed: run `make setup`")
     port = port or free_port()
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),

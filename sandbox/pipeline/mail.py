@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sandbox import SandboxError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -21,10 +23,6 @@ _MAX_BYTES = 240 * 1024
 _HIDDEN_SECONDS = 600
 
 
-class NotSentError(RuntimeError):
-    """The service refused a message."""
-
-
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A message found in a queue; `attributes` are its message attributes, as text."""
@@ -37,7 +35,7 @@ class Letter:
 def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None = None) -> list[str]:
     """Send bodies to a queue, in order, and return their message ids. A FIFO queue needs a `group`.
 
-    :raises NotSentError: SQS refused a message.
+    :raises SandboxError: SQS refused a message.
     """
     ids: list[str] = []
     for chunk in _chunks(bodies):
@@ -50,7 +48,7 @@ def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None =
             entries.append(entry)
         answer = sqs.send_message_batch(QueueUrl=url, Entries=entries)
         if failed := answer.get("Failed"):
-            raise NotSentError(f"SQS refused a message: {failed[0].get('Message', failed[0]['Code'])}")
+            raise SandboxError(f"SQS refused a message: {failed[0].get('Message', failed[0]['Code'])}")
         by_entry = {entry["Id"]: entry["MessageId"] for entry in answer["Successful"]}
         ids += [by_entry[str(number)] for number in range(len(chunk))]
     return ids
@@ -59,10 +57,10 @@ def send(sqs: SQSClient, url: str, bodies: Sequence[str], *, group: str | None =
 def put(events: EventBridgeClient, rule: Rule | None, details: Sequence[str]) -> list[str]:
     """Put events with these details on the bus, labelled so that the rule matches, and return their event ids.
 
-    :raises NotSentError: there is no rule, or EventBridge refused an event.
+    :raises SandboxError: there is no rule, or EventBridge refused an event.
     """
     if rule is None:
-        raise NotSentError("no rule sends events to the queue")
+        raise SandboxError("no rule sends events to the queue")
     ids: list[str] = []
     for chunk in _chunks(details):
         answer = events.put_events(
@@ -73,7 +71,7 @@ def put(events: EventBridgeClient, rule: Rule | None, details: Sequence[str]) ->
         )
         for result in answer["Entries"]:
             if "EventId" not in result:
-                raise NotSentError(f"EventBridge refused an event: {result.get('ErrorMessage', 'no reason given')}")
+                raise SandboxError(f"EventBridge refused an event: {result.get('ErrorMessage', 'no reason given')}")
             ids.append(result["EventId"])
     return ids
 

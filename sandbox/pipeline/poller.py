@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sandbox.pipeline.batches import MalformedAnswerError, event_of, failed_ids, record_of, within_payload_limit
+from sandbox.pipeline.batches import MalformedAnswerError, failed_ids, record_of
 from sandbox.pipeline.runtime import InvocationError
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Poller:
     It receives a batch, invokes the function, and deletes exactly the messages that the answer does not report as
     failed. Without an answer, or with a malformed one, it deletes nothing: the messages become visible again, and the
     queue moves them to the dead-letter queue after too many receives. The order within a FIFO message group is kept by
-    the queue, which holds a group back while messages of it are in flight. There is no batching window.
+    the queue, which holds a group back while messages of it are in flight. There is no batching window, and a batch is
+    not split at Lambda's payload limit of 6 MB.
 
     `counts` holds `invocations`, `received`, `deleted`, `reported`, and failed invocations by kind (`error`, `timeout`,
     `exit`, `malformed`). `handles` holds the latest receipt handle of each message, by its id.
@@ -93,8 +94,8 @@ class Poller:
         ).get("Messages", [])
         self._count(received=len(messages))
         self.handles.update({message["MessageId"]: message["ReceiptHandle"] for message in messages})
-        for batch in within_payload_limit(record_of(message, self._source.queue.arn) for message in messages):
-            self._process(environment, batch)
+        if messages:
+            self._process(environment, [record_of(message, self._source.queue.arn) for message in messages])
         return len(messages)
 
     def _run(self, environment: Invocable) -> None:
@@ -108,7 +109,7 @@ class Poller:
     def _process(self, environment: Invocable, batch: Sequence[Mapping[str, Any]]) -> None:
         self._count(invocations=1)
         try:
-            answer = environment.invoke(event_of(batch))
+            answer = environment.invoke({"Records": batch})
             # Without ReportBatchItemFailures Lambda does not read the answer.
             ids = [record["messageId"] for record in batch]
             failed = failed_ids(answer, ids) if self._source.reports_failures else frozenset()

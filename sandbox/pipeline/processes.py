@@ -9,8 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sandbox import SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +25,7 @@ _GUARD = 'read _ || kill -9 "$0"'
 _IS_LINUX = sys.platform.startswith("linux")
 
 
-class StartError(RuntimeError):
+class StartError(SandboxError):
     """A child process did not start; the text names it and its log."""
 
 
@@ -128,25 +131,28 @@ class Child:
             return
         # The second round catches a process that was started during the first.
         for _ in range(2):
-            members = _members(self._process.pid)
+            members = session_members(self._process.pid)
             children = [pid for pid in members if pid != self._process.pid]
             for pid in (children or members) if children_only else members:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, number)
-                except ProcessLookupError:
-                    continue
 
 
-def _members(session: int) -> list[int]:
-    """Return the processes of a session. A process group would not do: Lambda's emulator makes one for its child."""
+def proc_stat(pid: int | str) -> list[str]:
+    """Return the fields of /proc/PID/stat that follow the program's name, which may hold spaces (proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def session_members(leader: int) -> list[int]:
+    """Return the processes of a session, the oldest first.
+
+    A process group would not do: Lambda's emulator makes one for its child.
+    """
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
-                # After the name, which is in parentheses and may hold spaces: state, parent, process group, session.
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it has just ended
-                continue
-            if int(fields[3]) == session:
-                members.append(int(entry.name))
-    return members
+            with suppress(OSError):  # it has just ended
+                fields = proc_stat(entry.name)
+                if int(fields[3]) == leader:
+                    members.append((int(fields[19]), int(entry.name)))
+    return [pid for _, pid in sorted(members)]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
+from sandbox import SandboxError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -20,10 +22,6 @@ if TYPE_CHECKING:
     from sandbox.pipeline.emulator import Emulator
 
 _DEPLOY_SECONDS = 60.0
-
-
-class DeployError(RuntimeError):
-    """The stack was not created, or lacks something that the pipeline needs; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def deploy(emulator: Emulator, template: Path, logical_id: str, name: str, param
     `logical_id` is the function's name in the template. The emulator's own poller is switched off, because it takes
     some malformed answers of the function for success.
 
-    :raises DeployError: creation failed, or something is missing in the stack.
+    :raises SandboxError: creation failed, or something is missing in the stack.
     """
     _create(emulator, name, _upload(emulator, template, name), parameters)
     function_name = _resource(emulator, name, logical_id)
@@ -125,7 +123,7 @@ def _create(emulator: Emulator, name: str, template_url: str, parameters: Mappin
     deadline = time.monotonic() + _DEPLOY_SECONDS
     while (status := _describe(emulator, name)["StackStatus"]) == "CREATE_IN_PROGRESS":
         if time.monotonic() > deadline:
-            raise DeployError(f"the stack {name} was not created within {_DEPLOY_SECONDS:g} s")
+            raise SandboxError(f"the stack {name} was not created within {_DEPLOY_SECONDS:g} s")
         time.sleep(0.05)
     if status != "CREATE_COMPLETE":
         events = emulator.cloudformation.describe_stack_events(StackName=name)["StackEvents"]
@@ -134,7 +132,7 @@ def _create(emulator: Emulator, name: str, template_url: str, parameters: Mappin
             for event in events
             if event["ResourceStatus"].endswith("FAILED")
         ]
-        raise DeployError(f"creating the stack {name} ended in {status}: {'; '.join(reasons)}")
+        raise SandboxError(f"creating the stack {name} ended in {status}: {'; '.join(reasons)}")
 
 
 def _describe(emulator: Emulator, name: str) -> StackTypeDef:
@@ -146,7 +144,7 @@ def _resource(emulator: Emulator, name: str, logical_id: str) -> str:
     for resource in resources:
         if resource["LogicalResourceId"] == logical_id:
             return resource["PhysicalResourceId"]
-    raise DeployError(f"the template has no resource {logical_id}")
+    raise SandboxError(f"the template has no resource {logical_id}")
 
 
 def _function(emulator: Emulator, name: str) -> Function:
@@ -172,7 +170,7 @@ def _take_over_event_source(emulator: Emulator, function_name: str) -> EventSour
                 reports_failures="ReportBatchItemFailures" in mapping.get("FunctionResponseTypes", []),
                 maximum_concurrency=mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 1000),
             )
-    raise DeployError(f"no queue invokes the function {function_name}")
+    raise SandboxError(f"no queue invokes the function {function_name}")
 
 
 def _queue(emulator: Emulator, arn: str) -> Queue:
@@ -183,7 +181,7 @@ def _dead_letters(emulator: Emulator, source: Queue) -> Queue:
     attributes = emulator.sqs.get_queue_attributes(QueueUrl=source.url, AttributeNames=["RedrivePolicy"])
     policy = attributes.get("Attributes", {}).get("RedrivePolicy")
     if policy is None:
-        raise DeployError(f"the queue {source.arn} has no dead-letter queue")
+        raise SandboxError(f"the queue {source.arn} has no dead-letter queue")
     return _queue(emulator, json.loads(policy)["deadLetterTargetArn"])
 
 

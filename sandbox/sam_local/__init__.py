@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 import boto3
 import click
 
+from sandbox import SandboxError
 from sandbox.config import EXAMPLE
-from sandbox.pipeline.emulator import ACCESS, EmulatorMissingError, running_emulator
-from sandbox.pipeline.processes import LOOPBACK, StartError
+from sandbox.pipeline.emulator import ACCESS, running_emulator
+from sandbox.pipeline.processes import LOOPBACK
 from sandbox.pipeline.rig import LOGICAL_ID, put_config, secret_of
 from sandbox.thrive_api import StandIn
 
@@ -42,14 +43,6 @@ PEOPLE = {"E-1042": {"id": "646767d82535201223349e09"}}
 _VARIABLES = Path(__file__).with_name("env.json")
 # Docker answers within some 30 ms.
 _DOCKER_SECONDS = 20
-
-
-class NoDockerError(RuntimeError):
-    """Docker does not answer."""
-
-
-class PortTakenError(RuntimeError):
-    """Another program listens on the port; the text says which port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +64,13 @@ class Neighbours:
 def running_neighbours(folder: Path, *, thrive_port: int = 0, aws_port: int = 0) -> Iterator[Neighbours]:
     """Run both services for the length of the block; port 0 takes a free one. The emulator writes to `folder`.
 
-    :raises NoDockerError: Docker does not answer, so the address to listen on is unknown.
-    :raises PortTakenError: one of the ports is in use.
-    :raises EmulatorMissingError, StartError: the emulator is not installed or did not start.
+    :raises SandboxError: Docker does not answer, so the address to listen on is unknown; a port is in use; or the
+        emulator is not installed or did not start.
     """
     host = container_facing_address()
     for port in (thrive_port, aws_port):
         if not _can_listen(host, port):
-            raise PortTakenError(f"another program listens on {host}:{port}")
+            raise SandboxError(f"another program listens on {host}:{port}")
     api = StandIn(host=host, port=thrive_port)
     api.directory.users.update(PEOPLE)
     with api.running(), running_emulator(folder, host, aws_port) as emulator:
@@ -92,13 +84,13 @@ def container_facing_address() -> str:
     With Docker Engine it is the bridge's address. With Docker Desktop, whose bridge is inside a virtual machine, it is
     loopback.
 
-    :raises NoDockerError: Docker does not answer.
+    :raises SandboxError: Docker does not answer.
     """
     question = ["docker", "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"]
     try:
         answer = subprocess.run(question, capture_output=True, check=True, text=True, timeout=_DOCKER_SECONDS)  # noqa: S603 - a fixed command
     except (OSError, subprocess.SubprocessError):
-        raise NoDockerError("Docker does not answer: start it, or see sandbox/sam_local/prepare") from None
+        raise SandboxError("Docker does not answer: start it, or see sandbox/sam_local/prepare") from None
     for bridge in json.loads(answer.stdout) or []:
         # Older engines name the gateway only if it was configured; otherwise it is the network's first address.
         address = bridge.get("Gateway") or str(next(ipaddress.ip_network(bridge["Subnet"]).hosts()))
@@ -155,5 +147,5 @@ def sam_local(thrive_port: int, aws_port: int) -> None:
                 click.echo(f"AWS emulator:        {neighbours.emulator.url}")
                 click.echo(f"Ready. In another terminal: sam local invoke -e events/sqs-plain.json{options}")
                 stopped.wait()
-        except (EmulatorMissingError, NoDockerError, PortTakenError, StartError) as failure:
+        except SandboxError as failure:
             raise click.ClickException(str(failure)) from None

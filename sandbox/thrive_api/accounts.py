@@ -14,6 +14,7 @@ from sandbox.thrive_api.answers import Answer, error
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+TOKEN_SECONDS = 3600
 SCOPES = frozenset({"api/all", "api/read", "api/write", "api/webhooks"})
 
 
@@ -26,11 +27,10 @@ class Credentials:
 
 
 class Accounts:
-    """One tenant's clients and the tokens issued to them. `token_lifetime` is in seconds."""
+    """One tenant's clients and the tokens issued to them."""
 
     def __init__(self, tenant_id: str) -> None:
         self.tenant_id = tenant_id
-        self.token_lifetime = 3600
         self._clients: frozenset[Credentials] = frozenset()
         # By token: its scopes, and when it expires (monotonic seconds).
         self._tokens: dict[str, tuple[frozenset[str], float]] = {}
@@ -46,7 +46,7 @@ class Accounts:
     def issue(self, scopes: frozenset[str]) -> str:
         """Return a new access token."""
         token = secrets.token_urlsafe(32)
-        self._tokens[token] = scopes, time.monotonic() + self.token_lifetime
+        self._tokens[token] = scopes, time.monotonic() + TOKEN_SECONDS
         return token
 
     def revoke(self, token: str) -> None:

@@ -102,9 +102,6 @@ class RequestLog:
     def __iter__(self) -> Iterator[Arrival]:
         return iter(self.all())
 
-    def __getitem__(self, index: int) -> Arrival:
-        return self.all()[index]
-
 
 def _route_and_status(arrival: Arrival) -> tuple[str, str]:
     return arrival.route, "none" if arrival.status is None else str(arrival.status)

@@ -14,8 +14,6 @@ from sandbox.thrive_api.faults import Ending, Fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.thrive_api.arrivals import RequestLog
-    from sandbox.thrive_api.faults import FaultBook
     from sandbox.thrive_api.service import Service
 
 PREFIX = "/_stand-in/"
@@ -51,63 +49,60 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-class Control:
-    """Answers control requests; changes take effect before the answer is sent."""
+def answer(service: Service, method: str, target: str, body: bytes) -> Answer:
+    """Answer one control request; changes take effect before the answer is sent."""
+    actions = _ACTIONS.get(target.partition("?")[0].removeprefix(PREFIX))
+    if actions is None:
+        return error(404, f"there are {', '.join(PREFIX + name for name in _ACTIONS)}")
+    if method not in actions:
+        return error(405, f"allowed here: {', '.join(actions)}", headers={"Allow": ", ".join(actions)})
+    return actions[method](service, ledger.parse(body))
 
-    def __init__(self, service: Service, requests: RequestLog, faults: FaultBook) -> None:
-        self._service = service
-        self._requests = requests
-        self._faults = faults
-        self._actions: dict[str, dict[str, Callable[[bytes], Answer]]] = {
-            "ledger": {"GET": self._show_ledger},
-            "requests": {"GET": self._show_requests},
-            "faults": {"POST": self._add_fault, "DELETE": self._clear_faults},
-            "users": {"POST": self._create_user},
+
+def _show_ledger(service: Service, _: Any) -> Answer:
+    entries = [
+        {
+            "userId": entry.key.user_id,
+            "contentId": entry.key.content_id,
+            "completedAt": entry.key.completed_at,
+            "statementId": entry.statement_id,
+            "arrivals": entry.arrivals,
         }
+        for entry in service.ledger
+    ]
+    return json_answer(200, {"count": len(entries), "entries": entries})
 
-    def answer(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer one request."""
-        actions = self._actions.get(target.partition("?")[0].removeprefix(PREFIX))
-        if actions is None:
-            return error(404, f"there are {', '.join(PREFIX + name for name in self._actions)}")
-        if method not in actions:
-            return error(405, f"allowed here: {', '.join(actions)}", headers={"Allow": ", ".join(actions)})
-        return actions[method](body)
 
-    def _show_ledger(self, _: bytes) -> Answer:
-        entries = [
-            {
-                "userId": entry.key.user_id,
-                "contentId": entry.key.content_id,
-                "completedAt": entry.key.completed_at,
-                "statementId": entry.statement_id,
-                "arrivals": entry.arrivals,
-            }
-            for entry in self._service.ledger
-        ]
-        return json_answer(200, {"count": len(entries), "entries": entries})
+def _show_requests(service: Service, _: Any) -> Answer:
+    return json_answer(200, {"counts": service.requests.counts()})
 
-    def _show_requests(self, _: bytes) -> Answer:
-        return json_answer(200, {"counts": self._requests.counts()})
 
-    def _add_fault(self, body: bytes) -> Answer:
-        fields = ledger.parse(body)
-        if problem := _problem_with(fields):
-            return error(400, problem)
-        return json_answer(201, {"id": self._faults.add(Fault(**fields))})
+def _add_fault(service: Service, fields: Any) -> Answer:
+    if problem := _problem_with(fields):
+        return error(400, problem)
+    return json_answer(201, {"id": service.faults.add(Fault(**fields))})
 
-    def _create_user(self, body: bytes) -> Answer:
-        fields = ledger.parse(body)
-        if not isinstance(fields, dict) or not all(
-            isinstance(fields.get(name), str) and fields[name] for name in ("ref", "id")
-        ):
-            return error(400, "a user is a JSON object with ref and id, both non-empty strings")
-        self._service.directory.users[fields["ref"]] = fields
-        return json_answer(201, fields)
 
-    def _clear_faults(self, _: bytes) -> Answer:
-        self._faults.clear()
-        return json_answer(200, {})
+def _clear_faults(service: Service, _: Any) -> Answer:
+    service.faults.clear()
+    return json_answer(200, {})
+
+
+def _create_user(service: Service, fields: Any) -> Answer:
+    if not isinstance(fields, dict) or not all(
+        isinstance(fields.get(name), str) and fields[name] for name in ("ref", "id")
+    ):
+        return error(400, "a user is a JSON object with ref and id, both non-empty strings")
+    service.directory.users[fields["ref"]] = fields
+    return json_answer(201, fields)
+
+
+_ACTIONS: dict[str, dict[str, Callable[[Service, Any], Answer]]] = {
+    "ledger": {"GET": _show_ledger},
+    "requests": {"GET": _show_requests},
+    "faults": {"POST": _add_fault, "DELETE": _clear_faults},
+    "users": {"POST": _create_user},
+}
 
 
 def _problem_with(fields: Any) -> str:

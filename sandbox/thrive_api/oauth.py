@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
-from sandbox.thrive_api.accounts import SCOPES, Credentials, basic_of
+from sandbox.thrive_api.accounts import SCOPES, TOKEN_SECONDS, Credentials, basic_of
 from sandbox.thrive_api.answers import Answer, error, json_answer
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def answer_token_request(arrival: Arrival, accounts: Accounts) -> Answer:
     payload = {
         "access_token": accounts.issue(scopes),
         "token_type": "Bearer",
-        "expires_in": accounts.token_lifetime,
+        "expires_in": TOKEN_SECONDS,
         "scope": " ".join(sorted(scopes)),
     }
     return json_answer(200, payload, _NOT_CACHED)

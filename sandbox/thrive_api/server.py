@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sandbox.thrive_api import ledger
+from sandbox.thrive_api import control, ledger
 from sandbox.thrive_api.accounts import bearer_of
-from sandbox.thrive_api.arrivals import Arrival, RequestLog, route_of
-from sandbox.thrive_api.control import PREFIX, Control
+from sandbox.thrive_api.arrivals import Arrival, route_of
 from sandbox.thrive_api.delivery import AlreadySent, deliver, needs_raw_writing, reset, spoilt
 from sandbox.thrive_api.faults import WITHOUT_ANSWER
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
 
     from sandbox.thrive_api.answers import Answer
-    from sandbox.thrive_api.faults import Ending, Fault, FaultBook
+    from sandbox.thrive_api.faults import Ending, Fault
     from sandbox.thrive_api.service import Service
 
 
@@ -40,21 +39,9 @@ class _Unserved(asyncio.Protocol):
 class Server:
     """Serves a `Service` on one port. All methods must be called in one event loop."""
 
-    def __init__(
-        self,
-        service: Service,
-        requests: RequestLog,
-        faults: FaultBook,
-        *,
-        host: str,
-        port: int,
-        ssl_context: ssl.SSLContext | None,
-    ) -> None:
+    def __init__(self, service: Service, host: str, port: int, ssl_context: ssl.SSLContext | None) -> None:
         """Port 0 takes a free one at the first start; later starts use the same one again."""
         self._service = service
-        self._requests = requests
-        self._faults = faults
-        self._control = Control(service, requests, faults)
         self._host = host
         self.port = port
         self._ssl_context = ssl_context
@@ -85,7 +72,7 @@ class Server:
         self._listener = self._http = None
 
     def _accept(self) -> asyncio.Protocol:
-        fault = self._faults.take("connection")
+        fault = self._service.faults.take("connection")
         if fault is not None:
             return _Unserved(fault.ending)
         if self._http is None:
@@ -96,11 +83,11 @@ class Server:
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         body = await request.read()
         target = request.raw_path
-        if target.startswith(PREFIX):
-            return _response(self._control.answer(request.method, target, body))
+        if target.startswith(control.PREFIX):
+            return _response(control.answer(self._service, request.method, target, body))
         arrival = _arrival(request, target, body)
-        self._requests.add(arrival)
-        fault = self._faults.take(arrival.route, arrival.payload)
+        self._service.requests.add(arrival)
+        fault = self._service.faults.take(arrival.route, arrival.payload)
         if fault is not None:
             return await self._handle_badly(request, arrival, fault)
         answer = self._service.answer(arrival)

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from sandbox.thrive_api import ledger
 from sandbox.thrive_api.answers import Answer, error, json_answer
+from sandbox.thrive_api.arrivals import RequestLog
+from sandbox.thrive_api.faults import FaultBook
 from sandbox.thrive_api.listing import list_completions
 from sandbox.thrive_api.oauth import answer_token_request
 
@@ -69,12 +71,14 @@ class Directory:
 
 
 class Service:
-    """The stand-in's data and the answers to requests."""
+    """The stand-in's state and the answers to requests; `seed` is for faults that have a probability."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, seed: int) -> None:
         self.accounts = accounts
         self.directory = Directory()
         self.ledger = ledger.Ledger()
+        self.requests = RequestLog()
+        self.faults = FaultBook(seed)
         self.limiters = {route: RateLimiter() for route in _SCOPES}
 
     def answer(self, arrival: Arrival) -> Answer:

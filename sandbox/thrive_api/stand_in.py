@@ -9,17 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sandbox.thrive_api.accounts import Accounts, Credentials
-from sandbox.thrive_api.arrivals import RequestLog
-from sandbox.thrive_api.faults import FaultBook
 from sandbox.thrive_api.server import Server
 from sandbox.thrive_api.service import Service
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Iterator
-
-    from sandbox.thrive_api.ledger import Ledger
-    from sandbox.thrive_api.service import Directory
 
 T = TypeVar("T")
 
@@ -33,7 +28,7 @@ class StandIn:
     """A stand-in for the Thrive API. Everything is held in memory.
 
     `ledger` holds the completion records, `requests` every request that arrived, `faults` what goes wrong, and
-    `accounts.token_lifetime` (seconds) applies to the tokens issued from then on.
+    `directory` the users, who may be created at any time, and the ids whose completions are refused.
     """
 
     def __init__(
@@ -53,14 +48,13 @@ class StandIn:
         """
         self.tenant_id = self.client_id = tenant_id
         self.client_secret = client_secret or secrets.token_urlsafe(24)
-        self.accounts = Accounts(tenant_id)
+        self._service = service = Service(Accounts(tenant_id), seed)
+        self.ledger, self.requests, self.faults = service.ledger, service.requests, service.faults
+        self.directory = service.directory
         self.accept_credentials((self.client_id, self.client_secret))
-        self.requests = RequestLog()
-        self.faults = FaultBook(seed)
-        self._service = Service(self.accounts)
         self._host = host
         self._scheme = "https" if ssl_context else "http"
-        self._server = Server(self._service, self.requests, self.faults, host=host, port=port, ssl_context=ssl_context)
+        self._server = Server(service, host, port, ssl_context)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -72,16 +66,6 @@ class StandIn:
     def port(self) -> int:
         """The port in use; 0 before the first start if none was chosen."""
         return self._server.port
-
-    @property
-    def ledger(self) -> Ledger:
-        """The completion records."""
-        return self._service.ledger
-
-    @property
-    def directory(self) -> Directory:
-        """The users, who may be created at any time, and the ids whose completions are refused."""
-        return self._service.directory
 
     @contextmanager
     def running(self) -> Iterator[StandIn]:
@@ -109,11 +93,11 @@ class StandIn:
 
     def accept_credentials(self, *clients: tuple[str, str]) -> None:
         """Accept these pairs of client id and secret, and no others, for new tokens; old tokens stay valid."""
-        self.accounts.accept(Credentials(client_id, secret) for client_id, secret in clients)
+        self._service.accounts.accept(Credentials(client_id, secret) for client_id, secret in clients)
 
     def revoke_all_tokens(self) -> None:
         """Invalidate every token issued so far."""
-        self.accounts.revoke_all()
+        self._service.accounts.revoke_all()
 
     def limit_rate(
         self,
@@ -130,7 +114,7 @@ class StandIn:
         self.ledger.clear()
         self.requests.clear()
         self.faults.clear()
-        self.accounts.revoke_all()
+        self._service.accounts.revoke_all()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:

@@ -70,10 +70,6 @@ class Pipeline:
         """Return the user ids in Thrive's ledger, in order of their names."""
         return sorted(entry.key.user_id for entry in self.thrive.ledger)
 
-    def output(self) -> str:
-        """Return everything that the function wrote to standard output and standard error."""
-        return "".join(path.read_text() for path in self.rig.logs if path.exists())
-
 
 @pytest.fixture
 def make_pipeline(

@@ -29,7 +29,6 @@ MAX_BYTES = 9_300_000
 
 
 def test_only_what_is_needed_ships(code: Artefact) -> None:
-    """No tests, no sandbox, no metadata beyond licences, and no package that is not in the lock."""
     top = {path.name for path in code.path.iterdir()} - {"__pycache__"}
     assert top == EXPECTED
     foreign = [
@@ -41,13 +40,11 @@ def test_only_what_is_needed_ships(code: Artefact) -> None:
 
 
 def test_only_the_services_in_use_ship(code: Artefact) -> None:
-    """Of botocore's hundreds of service models, three are there."""
     models = {path.name for path in (code.path / "botocore" / "data").iterdir() if path.is_dir()}
     assert models == {"s3", "secretsmanager", "sqs"}
 
 
 def test_every_shipped_package_keeps_its_licence(code: Artefact) -> None:
-    """What is redistributed carries its licence."""
     licensed = {path.name.rsplit("-", 1)[0].replace("-", "_").lower() for path in (code.path / "licenses").iterdir()}
     packages = {name.removesuffix(".py") for name in EXPECTED - {"completion_sync", "licenses"}}
     assert licensed == {{"dateutil": "python_dateutil"}.get(name, name) for name in packages}

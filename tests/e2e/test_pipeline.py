@@ -1,25 +1,20 @@
-"""The built function from end to end: real runtime, real sockets, real calls to an AWS emulator."""
+"""The built function from end to end: real runtime, real sockets, real calls to an AWS emulator.
+
+Every shape of message, each fault of the API and a rotation of the secret are in test_demo.py.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
-from sandbox.pipeline import mail
 from sandbox.pipeline.emf import json_lines, metric_sums
-from sandbox.pipeline.rig import secret_of
-from sandbox.pipeline.stack import set_secret
 from sandbox.thrive_api import Fault
 from tests.e2e.conftest import completion, users
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.pipeline.artefact import Artefact
     from tests.e2e.conftest import Pipeline
 
 METRICS = {
@@ -36,37 +31,7 @@ METRICS = {
 }
 
 
-def test_the_artefact_alone_has_all_that_the_handler_imports(code: Artefact) -> None:
-    """Nothing of this development environment is needed at run time: no site-packages, no source folder."""
-    program = f"import sys; sys.path.insert(0, {str(code.path)!r}); import completion_sync.handler, boto3, urllib3"
-    done = subprocess.run(
-        [sys.executable, "-B", "-I", "-S", "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_every_shape_is_recorded(make_pipeline: Callable[..., Pipeline]) -> None:
-    """Plain bodies, events through the rule, SNS notifications and a repeat end as one record each."""
-    pipeline = make_pipeline()
-    rule = pipeline.rig.stack.rule
-    event = {"detail-type": "T", "source": "s", "time": "2024-05-01T09:00:00Z", "detail": completion(3)}
-    notification = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t"}
-    pipeline.send(
-        completion(1),
-        completion(1, completedAt="2024-05-01T11:00:00+02:00"),
-        event,
-        {**notification, "Message": json.dumps(completion(4))},
-        {**notification, "Message": json.dumps({**event, "detail": completion(5)})},
-    )
-    mail.put(pipeline.rig.emulator.events, rule, [json.dumps(completion(2))])
-    pipeline.run_until_empty()
-    assert pipeline.recorded() == users(range(1, 6))
-    assert {entry.key.completed_at for entry in pipeline.thrive.ledger} == {"2024-05-01T09:00:00.000Z"}
-    assert pipeline.rig.dead_letters() == []
-
-
 def test_poison_among_good_ones_is_dead_lettered_alone(make_pipeline: Callable[..., Pipeline]) -> None:
-    """A bad message ends in the dead-letter queue, body unchanged and with the reason; its neighbours are recorded."""
     pipeline = make_pipeline()
     pipeline.thrive.directory.unknown_users.add("user-9")
     poison = ["not JSON", '{"userId": NaN}', "[" * 9000, json.dumps(completion(9))]
@@ -81,32 +46,7 @@ def test_poison_among_good_ones_is_dead_lettered_alone(make_pipeline: Callable[.
     assert {letters[ids[index]].attributes["reason"] for index in (1, 3, 4)} == {"invalid_message"}
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param({"status": 500}, id="500"),
-        pytest.param({"status": 503, "headers": {"Retry-After": "1"}}, id="503"),
-        pytest.param({"status": 429, "headers": {"Retry-After": "1"}}, id="429"),
-        pytest.param({"ending": "reset"}, id="reset before the record"),
-        pytest.param({"ending": "reset", "commit": True}, id="reset after the record"),
-        pytest.param({"ending": "truncate"}, id="half an answer"),
-        pytest.param({"status": 401, "revoke_token": True}, id="token revoked"),
-    ],
-)
-def test_a_fault_of_the_api_leaves_one_record_each(
-    make_pipeline: Callable[..., Pipeline], fault: dict[str, object]
-) -> None:
-    """Whatever goes wrong four times, in a batch of three, there is one record of each in the end."""
-    pipeline = make_pipeline()
-    pipeline.thrive.faults.add(Fault(route="completion", times=4, **fault))  # type: ignore[arg-type]
-    pipeline.send(*(completion(number) for number in range(3)))
-    pipeline.run_until_empty()
-    assert pipeline.recorded() == users(range(3))
-    assert pipeline.rig.dead_letters() == []
-
-
-def test_an_outage_defers_and_punishes_nobody(make_pipeline: Callable[..., Pipeline]) -> None:
-    """While nothing listens, messages wait in the queue with a backoff; afterwards all are recorded."""
+def test_an_outage_defers_and_dead_letters_nothing(make_pipeline: Callable[..., Pipeline]) -> None:
     pipeline = make_pipeline()
     pipeline.thrive.down()
     pipeline.send(*(completion(number) for number in range(5)))
@@ -120,7 +60,7 @@ def test_an_outage_defers_and_punishes_nobody(make_pipeline: Callable[..., Pipel
 
 
 def test_a_killed_environment_leaves_one_record_each(make_pipeline: Callable[..., Pipeline]) -> None:
-    """SIGKILL between Thrive's record and its answer: the batch is delivered again and nothing is recorded twice."""
+    """SIGKILL between Thrive's record and its answer: the batch is delivered again."""
     pipeline = make_pipeline(visibility=2)
     held = pipeline.thrive.faults.add(Fault(route="completion", commit=True, delay=30, times=4))
     pipeline.send(*(completion(number) for number in range(4)))
@@ -136,7 +76,6 @@ def test_a_killed_environment_leaves_one_record_each(make_pipeline: Callable[...
 
 
 def test_a_slow_api_ends_before_the_functions_deadline(make_pipeline: Callable[..., Pipeline]) -> None:
-    """The function answers in time by itself: what hangs is deferred, the others are recorded, nothing times out."""
     pipeline = make_pipeline(overrides={"AWS_LAMBDA_FUNCTION_TIMEOUT": "6"})
     pipeline.thrive.faults.add(Fault(route="completion", user_id="user-0", ending="black_hole", times=1))
     pipeline.send(*(completion(number) for number in range(3)))
@@ -147,7 +86,7 @@ def test_a_slow_api_ends_before_the_functions_deadline(make_pipeline: Callable[.
 
 
 def test_a_function_that_times_out_gets_its_messages_again(make_pipeline: Callable[..., Pipeline]) -> None:
-    """Frozen beyond its timeout the runtime is killed, the batch comes back, and there is one record of each."""
+    """The runtime is frozen beyond its timeout and killed; the batch comes back."""
     pipeline = make_pipeline(overrides={"AWS_LAMBDA_FUNCTION_TIMEOUT": "2"}, visibility=3)
     environment = pipeline.rig.environments[0]
     held = pipeline.thrive.faults.add(Fault(route="completion", commit=True, delay=0.5, times=2))
@@ -163,7 +102,6 @@ def test_a_function_that_times_out_gets_its_messages_again(make_pipeline: Callab
 
 
 def test_warm_invocations_share_one_token_and_one_secret_read(make_pipeline: Callable[..., Pipeline]) -> None:
-    """In one environment many batches cost one token request and one call to Secrets Manager."""
     pipeline = make_pipeline()
     pipeline.send(*(completion(number) for number in range(45)))
     pipeline.run_until_empty()
@@ -174,25 +112,7 @@ def test_warm_invocations_share_one_token_and_one_secret_read(make_pipeline: Cal
     assert pipeline.rig.environments[0].cold_starts == 1
 
 
-def test_a_rotated_secret_is_found_by_a_warm_environment(make_pipeline: Callable[..., Pipeline]) -> None:
-    """The old secret and every token stop working: the function reads the new one, and the batch is recorded."""
-    pipeline = make_pipeline()
-    pipeline.send(completion(1))
-    pipeline.rig.poller.start()
-    pipeline.wait(lambda: pipeline.rig.backlog() == 0)
-    pipeline.thrive.client_secret = "rotated-" + pipeline.thrive.client_secret
-    set_secret(pipeline.rig.emulator, pipeline.rig.stack, secret_of(pipeline.thrive))
-    pipeline.thrive.accept_credentials((pipeline.thrive.client_id, pipeline.thrive.client_secret))
-    pipeline.thrive.revoke_all_tokens()
-    pipeline.send(completion(2), completion(3))
-    pipeline.wait(lambda: pipeline.rig.backlog() == 0)
-    pipeline.rig.poller.stop()
-    assert pipeline.recorded() == users([1, 2, 3])
-    assert metric_sums(json_lines(pipeline.rig.logs))["SecretReads"] == 2
-
-
 def test_a_fifo_group_is_recorded_in_order(make_pipeline: Callable[..., Pipeline]) -> None:
-    """With several environments and a failing API each group keeps its order, and no group waits for another."""
     pipeline = make_pipeline(environments=2, parameters={"QueueType": "fifo", "UserWaitHours": "0"})
     pipeline.thrive.faults.add(Fault(route="completion", user_id="a-2", status=500, times=4))
     for group in ("a", "b"):
@@ -205,7 +125,6 @@ def test_a_fifo_group_is_recorded_in_order(make_pipeline: Callable[..., Pipeline
 
 
 def test_a_fifo_groups_bad_messages_are_all_dead_lettered(make_pipeline: Callable[..., Pipeline]) -> None:
-    """Several of one group end in the FIFO dead-letter queue, in their order, and hold up nobody behind them."""
     pipeline = make_pipeline(parameters={"QueueType": "fifo", "UserWaitHours": "0"})
     ids = pipeline.send("bad 1", completion(1), "bad 2", "bad 3", completion(2), group="a")
     pipeline.run_until_empty()
@@ -215,7 +134,6 @@ def test_a_fifo_groups_bad_messages_are_all_dead_lettered(make_pipeline: Callabl
 
 
 def test_metrics_are_written_in_embedded_metric_format(make_pipeline: Callable[..., Pipeline]) -> None:
-    """Standard output holds the metrics of every invocation, one dimension, and the counts of what happened."""
     pipeline = make_pipeline()
     fault = Fault(route="completion", status=429, headers={"Retry-After": "3"}, times=1, user_id="user-2")
     pipeline.thrive.faults.add(fault)
@@ -236,7 +154,6 @@ def test_metrics_are_written_in_embedded_metric_format(make_pipeline: Callable[.
 
 
 def test_no_secret_and_no_personal_data_in_any_output(make_pipeline: Callable[..., Pipeline]) -> None:
-    """The secret, the tokens and a learner's e-mail address and name appear in no log and no dead-letter attribute."""
     pipeline = make_pipeline()
     person = {"email": "canary@learner.example", "name": "Canary Q. Learner"}
     echo = json.dumps({"status": 422, "message": f"no user canary@learner.example, {pipeline.thrive.client_secret}"})
@@ -251,7 +168,9 @@ def test_no_secret_and_no_personal_data_in_any_output(make_pipeline: Callable[..
     pipeline.run_until_empty()
     letters = pipeline.rig.dead_letters()
     assert len(letters) == 3
-    said = pipeline.output() + "".join(str(letter.attributes) for letter in letters)
+    said = "".join(path.read_text() for path in pipeline.rig.logs) + "".join(
+        str(letter.attributes) for letter in letters
+    )
     tokens = [
         arrival.headers["Authorization"].partition(" ")[2] for arrival in pipeline.thrive.requests.of("completion")
     ]
@@ -260,7 +179,7 @@ def test_no_secret_and_no_personal_data_in_any_output(make_pipeline: Callable[..
 
 
 def test_an_environment_that_was_frozen_between_invocations_goes_on(make_pipeline: Callable[..., Pipeline]) -> None:
-    """Lambda freezes idle environments; the kept-alive connection is dead by then, and nobody notices."""
+    """Lambda freezes idle environments; the kept-alive connection is dead by then."""
     pipeline = make_pipeline()
     environment = pipeline.rig.environments[0]
     pipeline.send(completion(1))
