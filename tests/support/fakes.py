@@ -53,12 +53,10 @@ class FakeClock:
         self.sleeps: list[float] = []
 
     def now(self) -> Instant:
-        """Read both clocks."""
         with self._lock:
             return Instant(self._wall, self._monotonic)
 
     def sleep(self, seconds: float) -> None:
-        """Move both clocks, and remember the call."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
@@ -69,7 +67,6 @@ class FakeClock:
             self.advance(1e-6)  # the rest of a wait, too small to be added to a float of this size, would never pass
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks."""
         assert seconds >= 0, "use step_wall to move a clock back"
         with self._lock:
             self._wall += seconds
@@ -91,7 +88,6 @@ class Counts(Counter[str]):
     """A counter that can be passed as ``count``."""
 
     def __call__(self, metric: str) -> None:
-        """Add one."""
         with _COUNTS_LOCK:
             self[metric] += 1
 
@@ -116,12 +112,10 @@ class FakeSecretsManager:
         self._lock = threading.Lock()
 
     def client(self) -> Any:
-        """Return the client."""
         return self
 
     @property
     def reads(self) -> int:
-        """The number of calls."""
         return len(self.requests)
 
     def rotate(self, secret: str) -> None:
@@ -130,7 +124,6 @@ class FakeSecretsManager:
         self.version += 1
 
     def get_secret_value(self, **request: Any) -> dict[str, Any]:
-        """Answer as Secrets Manager does."""
         with self._lock:
             self.requests.append(request)
         self.on_read()
@@ -158,12 +151,10 @@ class Request:
 
     @property
     def form(self) -> dict[str, list[str]]:
-        """The body as a form."""
         return parse_qs(self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
 
     @property
     def json(self) -> Any:
-        """The body as JSON."""
         return json.loads(self.body)
 
 
@@ -198,18 +189,11 @@ class FakeTransport:
         return answer if isinstance(answer, Response) else answer(request)
 
     def close(self) -> None:
-        """Count the call."""
         self.closed += 1
 
     def then(self, *script: Answer) -> None:
-        """Add to the script."""
         with self._lock:
             self._script.extend(script)
-
-    @property
-    def unused(self) -> int:
-        """The number of answers of the script that are left."""
-        return len(self._script)
 
 
 @dataclass
@@ -226,7 +210,6 @@ class FakeContext:
         self._ends = self.clock.now().monotonic + self.seconds
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return what is left."""
         return max(0, int((self._ends - self.clock.now().monotonic) * 1000))
 
 
@@ -247,7 +230,6 @@ def credentials(**changes: object) -> Credentials:
 
 
 def json_response(status: int, fields: object, retry_after: str | None = None) -> Response:
-    """Return an answer with a JSON body."""
     return Response(status, json.dumps(fields).encode(), retry_after)
 
 
@@ -281,14 +263,12 @@ def completion_fields(**changes: object) -> dict[str, object]:
 
 
 def completion(**changes: object) -> Completion:
-    """Return a completion."""
     read = read_completion(completion_fields(**changes))
     assert isinstance(read, Completion)
     return read
 
 
 def body(**changes: object) -> str:
-    """Return a plain SQS body."""
     return json.dumps(completion_fields(**changes))
 
 
@@ -361,7 +341,6 @@ def sqs_record(
 
 
 def sqs_event(*records: dict[str, Any]) -> dict[str, Any]:
-    """Return the event of a batch."""
     return {"Records": list(records)}
 
 
@@ -439,7 +418,6 @@ def texts_of(error: BaseException) -> str:
 
 
 def holds_any(text: str, canaries: Sequence[str]) -> list[str]:
-    """Return those of ``canaries`` that ``text`` contains."""
     return [canary for canary in canaries if canary in text]
 
 
