@@ -19,7 +19,7 @@ from completion_sync.errors import ConfigError
 from completion_sync_cli import checkpoint, sources
 from completion_sync_cli.rows import MAX_LINE_BYTES, field_size_limit
 from sandbox.pipeline.emulator import PROGRAM
-from tests.cli.conftest import ARN, ROOT, Deployed, World, completion, invoke, make_world, process
+from tests.cli.conftest import ARN, ROOT, Deployed, World, completion, invoke, make_world, on, process
 from tests.cli.test_check import variable
 from tests.support.fakes import client_error
 
@@ -30,19 +30,16 @@ ROWS = [completion(number) for number in range(45)]
 
 
 def sent(world: World) -> list[Any]:
-    """Return what is in the source queue."""
     return [json.loads(message.body) for message in world.source.messages]
 
 
 def write(path: Path, rows: list[Any]) -> Path:
-    """Write rows as JSON lines."""
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a history of 45 rows."""
     return write(tmp_path / "history.jsonl", ROWS)
 
 
@@ -264,16 +261,12 @@ def test_a_run_that_ended_in_the_middle_goes_on_where_it_stopped(
     world: World, file: Path, how: str, call: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At worst, a batch and what was sent within the last second is repeated: a kill leaves an older checkpoint."""
-    calls = iter(range(1000))
 
-    def end(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch" and next(calls) == call:
-            if how == "stop":
-                world.operator.stop.requested = True
-            else:
-                monkeypatch.setattr(checkpoint._File, "write", lambda *_: None)
-                raise KeyboardInterrupt
+    def kill() -> None:
+        monkeypatch.setattr(checkpoint._File, "write", lambda *_: None)
+        raise KeyboardInterrupt
 
+    end = on("SendMessageBatch", world.interrupt if how == "stop" else kill, [call])
     setattr(world.sqs, "after" if how == "kill after" else "before", end)
     first = world.run("backfill", file, "--yes", "--json", "--rate", "10")
     assert first.status == (how != "stop" or call < 4)
@@ -342,13 +335,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_sent(
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="x"), client_error("ServiceUnavailable", 503)])
 def test_an_outage_of_sqs_is_waited_for(world: World, file: Path, when: str, error: Exception) -> None:
-    answers = iter([None, *[error] * 5])
-
-    def fail(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch" and (answer := next(answers, None)):
-            raise answer
-
-    setattr(world.sqs, when, fail)
+    setattr(world.sqs, when, on("SendMessageBatch", error, range(1, 6)))
     outcome = world.run("backfill", file, "--yes", "--json")
 
     assert (outcome.status, outcome.document["sent"]) == (0, 45)
@@ -356,13 +343,7 @@ def test_an_outage_of_sqs_is_waited_for(world: World, file: Path, when: str, err
 
 
 def test_a_long_outage_of_sqs_ends_the_run_which_can_be_continued(world: World, file: Path) -> None:
-    calls = iter(range(1000))
-
-    def fail(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch" and next(calls) >= 2:
-            raise client_error("ServiceUnavailable", 503)
-
-    world.sqs.before = fail
+    world.sqs.before = on("SendMessageBatch", client_error("ServiceUnavailable", 503), range(2, 1000))
     outcome = world.run("backfill", file, "--yes", "--json")
     assert (outcome.status, outcome.document["sent"]) == (1, 20)
     assert "ServiceUnavailable" in outcome.err
@@ -424,8 +405,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
 class TestOnAStack:
-    """Objects in S3, the stack's mapping and table, standard input."""
-
     def test_rows_are_judged_by_the_stacks_mapping_and_table(
         self, deploy: Callable[..., Deployed], tmp_path: Path
     ) -> None:
