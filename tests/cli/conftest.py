@@ -24,7 +24,7 @@ from completion_sync_cli.context import Operator
 from completion_sync_cli.main import run
 from completion_sync_cli.stack import Stack
 from sandbox.pipeline import stack as sandbox_stack
-from sandbox.pipeline.emulator import REGION
+from sandbox.pipeline.emulator import PROGRAM, REGION
 from sandbox.pipeline.rig import LOGICAL_ID, TEMPLATE, secret_of
 from tests.support.fakes import FakeClock, FakeSecretsManager
 from tests.support.simulated_sqs import SimulatedSqs
@@ -154,6 +154,15 @@ def make_world(*, fifo: bool = False) -> World:
     sqs = SimulatedSqs(clock)
     names = (f"stack-completions-1{suffix}", f"stack-dead-letters-1{suffix}", "stack-undelivered-1")
     return World(clock, sqs, *map(sqs.create, names))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests on a deployed stack if the AWS emulator is not installed."""
+    missing = pytest.mark.skip(reason="the AWS emulator is not installed (make setup)")
+    for item in items:
+        is_ours = Path(__file__).parent in item.path.parents
+        if is_ours and "emulator" in getattr(item, "fixturenames", ()) and not PROGRAM.exists():
+            item.add_marker(missing)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from completion_sync.catalogue import parse_table
 from completion_sync.errors import ConfigError
 from completion_sync_cli import checkpoint, sources
 from completion_sync_cli.rows import MAX_LINE_BYTES, field_size_limit
-from sandbox.pipeline.emulator import PROGRAM
 from tests.cli.conftest import ARN, ROOT, Deployed, World, completion, invoke, make_world, on, process
 from tests.cli.test_check import variable
 from tests.support.fakes import client_error
@@ -403,70 +402,69 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 # ---- on the emulator
 
 
-@pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
-class TestOnAStack:
-    def test_rows_are_judged_by_the_stacks_mapping_and_table(
-        self, deploy: Callable[..., Deployed], tmp_path: Path
-    ) -> None:
-        deployed = deploy()
-        deployed.emulator.put(f"/{deployed.name}")
-        variable("CONFIG_URI", f"s3://{deployed.name}/")(deployed)
-        source = {"name": "hr", "when": "module", "userRef": "number", "contentCode": "module"}
-        source |= {"completedAt": {"expression": "ended", "format": "%d.%m.%Y %H:%M", "timeZone": "Europe/Berlin"}}
-        mapping = json.dumps({"version": 1, "sources": [source], "otherwise": "ignore"})
-        deployed.emulator.put(f"/{deployed.name}/mapping.json", mapping.encode())
-        deployed.emulator.put(f"/{deployed.name}/content.csv", b"code,contentId\nm1,c1\n")
-        file = tmp_path / "hr.csv"
-        file.write_text(
-            "module,number,ended\nm1,7,31.01.2024 09:00\nm2,7,31.01.2024 09:00\nm1,7,31/01/2024\n,7,31.01.2024 09:00\n"
-        )
+def test_rows_are_judged_by_the_stacks_mapping_and_table(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
+    deployed = deploy()
+    deployed.emulator.put(f"/{deployed.name}")
+    variable("CONFIG_URI", f"s3://{deployed.name}/")(deployed)
+    source = {"name": "hr", "when": "module", "userRef": "number", "contentCode": "module"}
+    source |= {"completedAt": {"expression": "ended", "format": "%d.%m.%Y %H:%M", "timeZone": "Europe/Berlin"}}
+    mapping = json.dumps({"version": 1, "sources": [source], "otherwise": "ignore"})
+    deployed.emulator.put(f"/{deployed.name}/mapping.json", mapping.encode())
+    deployed.emulator.put(f"/{deployed.name}/content.csv", b"code,contentId\nm1,c1\n")
+    file = tmp_path / "hr.csv"
+    file.write_text(
+        "module,number,ended\nm1,7,31.01.2024 09:00\nm2,7,31.01.2024 09:00\nm1,7,31/01/2024\n,7,31.01.2024 09:00\n"
+    )
 
-        outcome = invoke("backfill", file, "--yes", "--json")
+    outcome = invoke("backfill", file, "--yes", "--json")
 
-        assert (outcome.document["sent"], outcome.document["rejected"]) == (1, 3)
-        assert rejects(file) == [("3", "unknown_content"), ("4", "invalid_message"), ("5", "ignored")]
-        assert [json.loads(body) for body in deployed.bodies(deployed.source)] == [
-            {"module": "m1", "number": "7", "ended": "31.01.2024 09:00"}
-        ]
+    assert (outcome.document["sent"], outcome.document["rejected"]) == (1, 3)
+    assert rejects(file) == [("3", "unknown_content"), ("4", "invalid_message"), ("5", "ignored")]
+    assert [json.loads(body) for body in deployed.bodies(deployed.source)] == [
+        {"module": "m1", "number": "7", "ended": "31.01.2024 09:00"}
+    ]
 
-    def test_file_and_checkpoint_may_be_in_s3(
-        self, deploy: Callable[..., Deployed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sources, "_RANGE_BYTES", 1000)
-        deployed = deploy()
-        deployed.emulator.put(f"/{deployed.name}")
-        lines = "".join(f"{json.dumps(row)}\n" for row in ROWS)
-        deployed.emulator.put(f"/{deployed.name}/h.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
-        bucket = f"s3://{deployed.name}"
-        options = ["--checkpoint", f"{bucket}/progress", "--rate", "1000", "--yes", "--json"]
 
-        first = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
-        second = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
+def test_file_and_checkpoint_may_be_in_s3(
+    deploy: Callable[..., Deployed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "_RANGE_BYTES", 1000)
+    deployed = deploy()
+    deployed.emulator.put(f"/{deployed.name}")
+    lines = "".join(f"{json.dumps(row)}\n" for row in ROWS)
+    deployed.emulator.put(f"/{deployed.name}/h.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
+    bucket = f"s3://{deployed.name}"
+    options = ["--checkpoint", f"{bucket}/progress", "--rate", "1000", "--yes", "--json"]
 
-        assert (first.document["sent"], second.document["sent"], second.document["skipped"]) == (45, 0, 45)
-        assert len(deployed.bodies(deployed.source)) == 45
-        assert invoke("backfill", f"{bucket}/none.csv").status == 2
+    first = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
+    second = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
 
-    def test_a_checkpoint_in_s3_notices_another_process(self, deploy: Callable[..., Deployed]) -> None:
-        deployed = deploy()
-        deployed.emulator.put(f"/{deployed.name}")
-        world = make_world()
-        stores = [checkpoint._Object(f"s3://{deployed.name}/progress", deployed.client("s3")) for _ in range(2)]
-        assert [store.read() for store in stores] == [None, None]
-        notes = [checkpoint.Checkpoint("c", store, world.clock, 0) for store in stores]
-        notes[0].save(checkpoint.Progress("f", ARN), now=True)
+    assert (first.document["sent"], second.document["sent"], second.document["skipped"]) == (45, 0, 45)
+    assert len(deployed.bodies(deployed.source)) == 45
+    assert invoke("backfill", f"{bucket}/none.csv").status == 2
 
-        with pytest.raises(Exception, match="Another process"):
-            notes[1].save(checkpoint.Progress("f", ARN), now=True)
 
-    def test_standard_input_as_a_process(self, deploy: Callable[..., Deployed], tmp_path: Path) -> None:
-        deployed = deploy()
-        text = "userId,contentId,completedAt\nu,c,2024-01-01T00:00:00Z\n"
-        env = deployed.env | {"TMPDIR": str(tmp_path)}
+def test_a_checkpoint_in_s3_notices_another_process(deploy: Callable[..., Deployed]) -> None:
+    deployed = deploy()
+    deployed.emulator.put(f"/{deployed.name}")
+    world = make_world()
+    stores = [checkpoint._Object(f"s3://{deployed.name}/progress", deployed.client("s3")) for _ in range(2)]
+    assert [store.read() for store in stores] == [None, None]
+    notes = [checkpoint.Checkpoint("c", store, world.clock, 0) for store in stores]
+    notes[0].save(checkpoint.Progress("f", ARN), now=True)
 
-        outcome = process("backfill", "-", "--yes", "--json", "--checkpoint", tmp_path / "c", env=env, text=text)
+    with pytest.raises(Exception, match="Another process"):
+        notes[1].save(checkpoint.Progress("f", ARN), now=True)
 
-        assert outcome.status == 0, outcome.err
-        assert outcome.document["sent"] == 1
-        assert len(deployed.bodies(deployed.source)) == 1
+
+def test_standard_input_as_a_process(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
+    deployed = deploy()
+    text = "userId,contentId,completedAt\nu,c,2024-01-01T00:00:00Z\n"
+    env = deployed.env | {"TMPDIR": str(tmp_path)}
+
+    outcome = process("backfill", "-", "--yes", "--json", "--checkpoint", tmp_path / "c", env=env, text=text)
+
+    assert outcome.status == 0, outcome.err
+    assert outcome.document["sent"] == 1
+    assert len(deployed.bodies(deployed.source)) == 1

@@ -12,14 +12,12 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from completion_sync_cli.aws import Aws
 from completion_sync_cli.context import Operator
 from completion_sync_cli.policies import Policy
-from sandbox.pipeline.emulator import PROGRAM
 from tests.cli.conftest import Deployed, Outcome, completion, invoke
 from tests.support.fakes import client_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
 
 SUBSCRIBED = {"AlarmEmail": "ops@example.com"}
 

@@ -10,7 +10,6 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from sandbox.pipeline.emulator import PROGRAM
 from sandbox.thrive_api import Fault
 from sandbox.thrive_api.ledger import Key
 from tests.cli.conftest import Deployed, World, completion, invoke
@@ -191,7 +190,6 @@ def test_exactly_one_criterion_is_required(world: World, arguments: list[str]) -
     assert world.run("trace", *arguments).status == 2
 
 
-@pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
 def test_on_the_emulator(deploy: Callable[..., Deployed], thrive: ContractedStandIn) -> None:
     deployed = deploy()
     thrive.ledger.record(Key("user-1", "content", "2026-01-15T06:00:00.000Z"))
