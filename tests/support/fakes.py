@@ -23,6 +23,7 @@ from completion_sync.resolution import Resolver
 from completion_sync.retry import RetryPolicy
 from completion_sync.sync import CompletionSync, Recorder
 from completion_sync.transport import Response
+from tests.support.canaries import everything_about
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -407,14 +408,8 @@ def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
 
 
 def texts_of(error: BaseException) -> str:
-    """Return everything that a careless log could show of an error: text, arguments, attributes, and its chain."""
-    seen: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        seen += [str(link), repr(link), repr(link.args), repr(vars(link)), *getattr(link, "__notes__", [])]
-        # As in a traceback: "from None" hides the context.
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return "\n".join(seen)
+    """Return everything that a careless log could show of an error, what ``from None`` hides excepted."""
+    return everything_about(error, suppressed=False)
 
 
 def holds_any(text: str, canaries: Sequence[str]) -> list[str]:
