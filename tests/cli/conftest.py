@@ -68,7 +68,6 @@ def invoke(*arguments: object, operator: Operator | None = None) -> Outcome:
 
 
 def _command(arguments: tuple[object, ...]) -> str:
-    """Return the command's name, with that of a subcommand."""
     names = " ".join(map(str, arguments[:2]))
     return names if names in SCHEMAS["$defs"] else names.partition(" ")[0]
 
@@ -86,7 +85,6 @@ def start(*arguments: object, env: dict[str, str], **options: Any) -> subprocess
 
 
 def process(*arguments: object, env: dict[str, str], text: str = "") -> Outcome:
-    """Run the command as a process to its end."""
     child = start(*arguments, env=env, stdin=subprocess.PIPE)
     out, err = child.communicate(text, timeout=120)
     return Outcome(child.returncode, out, err, _command(arguments))
@@ -184,7 +182,6 @@ def on(operation: str, act: BaseException | Callable[[], Any], calls: Container[
 
 
 def completion(number: int, **changes: object) -> dict[str, Any]:
-    """Return the fields of a completion, another one for each number."""
     return {"userId": f"user-{number}", "contentId": "content", "completedAt": "2024-05-01T09:00:00Z", **changes}
 
 

@@ -77,7 +77,6 @@ def enable(deployed: Deployed, **changes: Any) -> None:
 
 
 def attribute(queue: str, **values: str) -> Callable[[Deployed], None]:
-    """Return a change that sets attributes of a queue."""
 
     def change(deployed: Deployed) -> None:
         deployed.emulator.sqs.set_queue_attributes(QueueUrl=deployed.outputs[f"{queue}QueueUrl"], Attributes=values)
@@ -115,7 +114,6 @@ def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
 
 
 def rule(operation: str) -> Callable[[Deployed], None]:
-    """Return a change of the rule."""
 
     def change(deployed: Deployed) -> None:
         events, name = deployed.client("events"), f"thrive-{deployed.source.rpartition('-')[2]}-default"
@@ -138,14 +136,12 @@ def rule(operation: str) -> Callable[[Deployed], None]:
 
 
 def other_consumer(deployed: Deployed) -> None:
-    """Let a second function take messages from the queue."""
     lambda_ = deployed.client("lambda")
     mapping = {"EventSourceArn": deployed.outputs["SourceQueueArn"], "FunctionName": deployed.outputs["FunctionName"]}
     lambda_.create_event_source_mapping(**mapping, Enabled=False)
 
 
 def unsubscribe(deployed: Deployed) -> None:
-    """Take the only subscriber away."""
     sns = deployed.client("sns")
     for item in sns.list_subscriptions_by_topic(TopicArn=deployed.outputs["AlarmTopicArn"])["Subscriptions"]:
         sns.unsubscribe(SubscriptionArn=item["SubscriptionArn"])
@@ -179,7 +175,6 @@ def two_versions(deployed: Deployed) -> None:
 
 
 def few_receives(deployed: Deployed) -> None:
-    """Let SQS dead-letter messages after ten receives."""
     policy = {"deadLetterTargetArn": deployed.outputs["DeadLetterQueueArn"], "maxReceiveCount": 10}
     attribute("Source", RedrivePolicy=json.dumps(policy))(deployed)
 

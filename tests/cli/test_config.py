@@ -24,7 +24,6 @@ MAPPING: dict[str, Any] = {
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Return a directory with both files."""
     (tmp_path / "content.csv").write_bytes(TABLE)
     (tmp_path / "mapping.json").write_text(json.dumps(MAPPING))
     return tmp_path
@@ -66,25 +65,13 @@ def test_a_mapping_that_takes_thrives_webhooks_is_warned_of(files: Path) -> None
 
 
 def test_examples_are_run(files: Path) -> None:
-    examples = files / "examples"
-    examples.mkdir()
-    (examples / "a.json").write_text(json.dumps({"type": "x", "u": "E-1", "c": "code", "t": "2024-05-01T09:00:00Z"}))
-    expected = {
-        "outcome": "completion",
-        "userRef": "E-1",
-        "contentCode": "other",
-        "completedAt": "2024-05-01T09:00:00.000Z",
-    }
-    (examples / "a.expected.json").write_text(json.dumps(expected))
-    (examples / "b.json").write_text("{}")
+    (files / "examples").mkdir()
+    (files / "examples" / "a.json").write_text("{}")
 
     outcome = invoke("config", "validate", files, "--json")
 
     assert outcome.status == 1
-    assert outcome.document["problems"] == [
-        'examples/a.json contentCode is "code", not "other"',
-        "examples/b.json has no .expected.json beside it",
-    ]
+    assert outcome.document["problems"] == ["examples/a.json has no .expected.json beside it"]
 
 
 @pytest.mark.parametrize("name", sorted(file.parent.name for file in ROOT.glob("mappings/*/mapping.json")))

@@ -71,7 +71,6 @@ def test_check_redrive_and_reconcile_with_the_function_behind(
 
 
 def wait(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not within {PATIENCE:g} s"

@@ -117,6 +117,7 @@ def test_an_endpoint_that_does_not_answer_is_explained() -> None:
     ("error", "message", "remedy"),
     [
         (client_error("ExpiredToken"), "expired", "aws sso login"),
+        (client_error("ExpiredTokenException"), "expired", "aws sso login"),
         (client_error("InvalidClientTokenId", 403), "does not accept", "clock"),
         (client_error("AccessDenied", 403), "denied GetSecretValue", "operator-policy.json"),
         (client_error("KMS.AccessDeniedException"), "denied GetSecretValue", "operator-policy.json"),

@@ -455,14 +455,3 @@ def test_undelivered_events_go_to_a_fifo_queue_in_the_rules_group() -> None:
     world.run("redrive", "--undelivered", "--yes")
 
     assert [message.group for message in world.source.messages] == ["eventbridge"]
-
-
-@pytest.mark.parametrize("expired", ["ExpiredToken", "ExpiredTokenException"])
-def test_an_expired_session_is_explained(world: World, expired: str) -> None:
-    world.sqs.before = on("ReceiveMessage", client_error(expired, 400, "ReceiveMessage"))
-    outcome = world.run("redrive", "--yes")
-
-    assert outcome.status == 2
-    assert "session has expired" in outcome.err
-    assert "aws sso login" in outcome.err
-    assert "Traceback" not in outcome.err

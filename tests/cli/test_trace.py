@@ -23,7 +23,6 @@ NOW = 1_800_000_000
 
 
 def line(message_id: str, outcome: str, user: str | None = "user-1", **more: Any) -> str:
-    """Return a line as the function logs it."""
     fields = {"level": "INFO", "message_id": message_id, "outcome": outcome, "user_id": user, **more}
     return json.dumps({name: value for name, value in fields.items() if value is not None}, separators=(",", ":"))
 
@@ -44,7 +43,6 @@ class Insights:
             self.answer(*lines)
 
     def answer(self, *lines: str) -> None:
-        """Answer one more query with these lines."""
         self.stub.add_response("start_query", {"queryId": "q"})
         for status in self.statuses:
             results = [

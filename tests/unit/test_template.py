@@ -76,7 +76,6 @@ def variables(stack: Transformed) -> dict[str, Any]:
 
 
 def test_visibility_exceeds_six_timeouts(stack: Transformed) -> None:
-    """A message stays hidden for six function timeouts and the longest window that the parameter allows."""
     timeout = stack.properties("CompletionFunction")["Timeout"]
     longest_window = sam_template.raw()["Parameters"]["BatchingWindowSeconds"]["MaxValue"]
     assert stack.properties("SourceQueue")["VisibilityTimeout"] >= 6 * timeout + longest_window
@@ -401,7 +400,6 @@ def test_the_environment_is_accepted_by_the_function(stack: Transformed) -> None
 
 
 def test_permissions_are_exactly_these(stack: Transformed) -> None:
-    """Nothing but these actions on these resources; no wildcard in either."""
     secret = "ThriveSecret.Id" if "ThriveSecret" in stack.resources else SECRET
     expected = {
         *((f"sqs:{action}", "SourceQueue.Arn") for action in ("ReceiveMessage", "DeleteMessage")),
@@ -513,7 +511,6 @@ def longest_value(definition: dict[str, Any]) -> int:
 
 
 def alarm_metrics(stack: Transformed) -> list[dict[str, Any]]:
-    """Return every metric that an alarm watches."""
     metrics = []
     for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
         stats = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
@@ -538,13 +535,6 @@ def drawn_metrics(stack: Transformed) -> list[tuple[str, ...]]:
     return drawn
 
 
-def test_every_alarmed_metric_of_ours_is_emitted(stack: Transformed) -> None:
-    ours = [metric for metric in alarm_metrics(stack) if metric["Namespace"] == NAMESPACE]
-    assert {metric["MetricName"] for metric in ours} <= METRICS.keys()
-    for metric in ours:
-        assert metric["Dimensions"] == [{"Name": "service", "Value": variables(stack)["POWERTOOLS_SERVICE_NAME"]}]
-
-
 def test_every_drawn_metric_of_ours_is_emitted(stack: Transformed) -> None:
     ours = [metric for metric in drawn_metrics(stack) if metric[0] == NAMESPACE]
     assert {metric[1] for metric in ours} <= METRICS.keys()
@@ -561,11 +551,8 @@ def test_the_dashboard_shows_every_alarm(stack: Transformed) -> None:
 
 
 def test_alarms_tell_someone_what_to_do(stack: Transformed) -> None:
-    """Each has a text, a section of its own in docs/operate.md, and a target for both its states."""
     for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
         assert 100 <= len(alarm["AlarmDescription"]) <= 1024
-        slug = alarm["AlarmName"].removeprefix(sam_template.STACK + "-")
-        assert f"### {slug}\n" in manual()
         assert len(alarm["AlarmActions"]) == len(alarm["OKActions"]) == 1
 
 
@@ -573,7 +560,7 @@ def manual() -> str:
     return (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 
 
-def test_the_manual_describes_no_alarm_that_is_not_there() -> None:
+def test_the_manual_has_a_section_for_each_alarm_and_for_no_other() -> None:
     resources = sam_template.raw()["Resources"].values()
     names = [item["Properties"]["AlarmName"] for item in resources if item["Type"] == "AWS::CloudWatch::Alarm"]
     slugs = [name["Fn::Sub"].removeprefix("${AWS::StackName}-") for name in names]
@@ -632,7 +619,6 @@ def test_no_default_breaks_its_own_rule() -> None:
 
 
 def accepts(parameter: str, value: str) -> bool:
-    """Return whether CloudFormation would accept a value: pattern, allowed values, bounds."""
     definition = sam_template.raw()["Parameters"][parameter]
     values = value.split(",") if definition["Type"] == "CommaDelimitedList" else [value]
     return all(accepts_one(definition, one) for one in values)
