@@ -21,7 +21,7 @@ SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:thrive-AbCdEf"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:learning-completions"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundaries/applications"
 
-# What a FIFO queue needs beside its type.
+# What a FIFO queue needs besides its type.
 FIFO = {"QueueType": "fifo", "UserWaitHours": "0"}
 CONFIG = {"ConfigUri": "s3://learning-config/thrive/", "ConfigKmsKeyArn": KEY}
 # Each must deploy; together they decide every condition both ways.

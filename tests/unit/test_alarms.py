@@ -1,6 +1,6 @@
-"""Each alarm of the template, evaluated as CloudWatch does it against made-up metrics: when it goes on and off.
+"""Each alarm of the template, evaluated as CloudWatch does it over invented metrics: when it goes on and off.
 
-A scenario is a stretch of operation, told minute by minute; it returns its length and the changes of state that it
+A scenario reports the metrics of some hours, minute by minute; it returns its length and the changes of state that it
 causes, by alarm. Any other alarm must stay off throughout.
 """
 
@@ -391,7 +391,7 @@ def direct_events_are_lost(world: Operation) -> tuple[int, Expected]:
 
 
 @functools.cache
-def told(story: Callable[[Operation], tuple[int, Expected]]) -> tuple[Operation, int, Expected]:
+def played(story: Callable[[Operation], tuple[int, Expected]]) -> tuple[Operation, int, Expected]:
     world = Operation()
     minutes, expected = story(world)
     return world, minutes, expected
@@ -399,27 +399,25 @@ def told(story: Callable[[Operation], tuple[int, Expected]]) -> tuple[Operation,
 
 @pytest.mark.parametrize("story", SCENARIOS, ids=lambda story: story.__name__)
 def test_each_alarm_is_on_when_it_should_be_and_never_otherwise(story: Any) -> None:
-    world, minutes, expected = told(story)
+    world, minutes, expected = played(story)
     found = {name: changes(alarm, world, minutes) for name, alarm in alarms().items()}
     assert {name: states for name, states in found.items() if states} == expected
 
 
 @pytest.mark.parametrize("story", SCENARIOS, ids=lambda story: story.__name__)
 def test_no_alarm_rests_on_how_much_cloudwatch_reads(story: Any) -> None:
-    """AWS does not say how many periods it reads; reading more may delay an OK where a metric has gaps, no more."""
-    world, minutes, expected = told(story)
+    """AWS does not say how many periods it reads. Reading more may only delay an OK, where a metric has gaps."""
+    world, minutes, expected = played(story)
     for name, alarm in alarms().items():
-        states = [(change.state, change.minute) for change in changes(alarm, world, minutes, extra=0)]
-        assert [state for state, _ in states] == [change.state for change in expected.get(name, [])], name
-        assert [minute for state, minute in states if state == "ALARM"] == [
-            change.minute for change in expected.get(name, []) if change.state == "ALARM"
-        ], name
+        found, usual = changes(alarm, world, minutes, extra=0), expected.get(name, [])
+        assert [change.state for change in found] == [change.state for change in usual], name
+        assert [c for c in found if c.state == "ALARM"] == [c for c in usual if c.state == "ALARM"], name
 
 
 def test_every_alarm_goes_on_and_off_in_some_scenario() -> None:
     states: dict[str, set[str]] = {}
     for story in SCENARIOS:
-        for name, found in told(story)[2].items():
+        for name, found in played(story)[2].items():
             states.setdefault(name, set()).update(change.state for change in found)
     assert states == {name: {"ALARM", "OK"} for name in alarms()}
 

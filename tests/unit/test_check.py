@@ -56,7 +56,7 @@ def check(monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn) -> Callabl
 
 
 def statuses(checks: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Return the status of each check; whatever is not in order has a remedy."""
+    """Return the status of each check; every warning or failure has a remedy."""
     assert all(one["remedy"] for one in checks.values() if one["status"] in {"warning", "failed"})
     return {name: one["status"] for name, one in checks.items()}
 

@@ -1,4 +1,4 @@
-"""Configuration in S3: when it is listed and read, and what goes on with which copy when that fails."""
+"""Configuration in S3: when it is listed and read, and which copy is used when that fails."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_other_objects_are_ignored():
     assert world.mapping() is None
 
 
-# ---- a new version that is no good
+# ---- a new version that cannot be used
 
 
 def test_a_bad_mapping_without_a_copy_defers_everything_and_is_read_again_when_it_changes():

@@ -181,7 +181,7 @@ def test_several_completions_in_one_message_are_refused_in_words_that_say_so():
     assert refusal([NATIVE, NATIVE], VR) == "body: must be a JSON object, not an array: one completion in each message"
 
 
-# ---- what the fields give
+# ---- the results of the fields
 
 
 MISSING = "is missing, as the expression finds nothing in the event"
@@ -248,7 +248,7 @@ def test_one_message_with_many_expensive_sources_ends_at_one_budget():
     assert isinstance(read(event, *slow, otherwise="ignore"), InvalidMessageError)
 
 
-def test_a_configuration_that_is_not_to_be_had_is_what_every_message_holds():
+def test_without_a_usable_configuration_every_message_holds_the_reason():
     why = DeferralError("misconfigured", "mapping.json: …")
     assert [m.content for m in events.read_sqs_records(sqs_event(sqs_record(), sqs_record("junk")), why)] == [why, why]
     assert events.read_eventbridge_event(eventbridge_event(), why).content is why

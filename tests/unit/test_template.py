@@ -143,7 +143,7 @@ def test_dead_letters_outlive_the_source(days: int) -> None:
 
 
 def test_queues_of_a_pair_have_one_type(stack: Transformed) -> None:
-    """SQS redrives between queues of one type only; EventBridge, SNS and Lambda give up to standard queues only."""
+    """SQS redrives between queues of one type; EventBridge, SNS and Lambda send what failed to standard queues."""
     assert stack.properties("SourceQueue").get("FifoQueue") == stack.properties("DeadLetterQueue").get("FifoQueue")
     assert "FifoQueue" not in stack.properties("UndeliveredQueue")
 
@@ -247,7 +247,7 @@ def admitted_rules(stack: Transformed, policy: str) -> list[str]:
 
 @pytest.mark.parametrize("policy", ["SourceQueuePolicy", "UndeliveredQueuePolicy"])
 def test_the_queues_admit_the_rule_whatever_the_bus(stack_with_rule: Transformed, policy: str) -> None:
-    """In direct delivery too; the rule of before a change goes on until the change ends."""
+    """In direct delivery too. During an update, the old rule is in use until the update ends."""
     patterns = admitted_rules(stack_with_rule, policy)
     for admitted in (
         rule_arn(stack_with_rule),
