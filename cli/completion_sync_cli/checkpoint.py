@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -35,22 +35,10 @@ class Progress:
     sent: int = 0
 
 
-class Store(Protocol):
-    """Where a checkpoint is kept."""
-
-    def read(self) -> bytes | None:
-        """Return what was written last, or None."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Replace it."""
-        ...
-
-
 class Checkpoint:
     """Reads the progress of earlier runs, and saves the progress of this one from time to time."""
 
-    def __init__(self, name: str, store: Store, clock: Clock, every: float) -> None:
+    def __init__(self, name: str, store: _File | _Object, clock: Clock, every: float) -> None:
         self.name = name
         self._store = store
         self._clock = clock

@@ -16,9 +16,9 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
-def count(value: int, singular: str, plural: str = "") -> str:
+def count(value: int, singular: str) -> str:
     """Return "1 row", "2 rows"."""
-    return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
+    return f"{value:,} {singular if value == 1 else singular + 's'}"
 
 
 def duration(seconds: float) -> str:

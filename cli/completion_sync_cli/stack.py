@@ -67,11 +67,6 @@ class Stack:
         url = self.outputs["UndeliveredQueueUrl"]
         return Queue(url, f"{self.outputs['SourceQueueArn'].rpartition(':')[0]}:{url.rpartition('/')[2]}")
 
-    @property
-    def unique(self) -> str:
-        """The part of the stack's id at the end of its queues' names."""
-        return self.source.name.removesuffix(".fifo").rpartition("-")[2]
-
 
 def find_stack(aws: Aws, name: str) -> Stack:
     """Find a stack.

@@ -24,13 +24,13 @@ from completion_sync_cli.context import Operator
 from completion_sync_cli.main import run
 from completion_sync_cli.stack import Stack
 from sandbox.pipeline import stack as sandbox_stack
-from sandbox.pipeline.emulator import REGION
+from sandbox.pipeline.emulator import PROGRAM, REGION
 from sandbox.pipeline.rig import LOGICAL_ID, TEMPLATE, secret_of
 from tests.support.fakes import FakeClock, FakeSecretsManager
 from tests.support.simulated_sqs import SimulatedSqs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from sandbox.pipeline.emulator import Emulator
     from sandbox.thrive_api import StandIn
@@ -61,7 +61,6 @@ class Outcome:
 
 
 def invoke(*arguments: object, operator: Operator | None = None) -> Outcome:
-    """Run the command in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = run([str(argument) for argument in arguments], operator)
@@ -69,7 +68,6 @@ def invoke(*arguments: object, operator: Operator | None = None) -> Outcome:
 
 
 def _command(arguments: tuple[object, ...]) -> str:
-    """Return the command's name, with that of a subcommand."""
     names = " ".join(map(str, arguments[:2]))
     return names if names in SCHEMAS["$defs"] else names.partition(" ")[0]
 
@@ -87,7 +85,6 @@ def start(*arguments: object, env: dict[str, str], **options: Any) -> subprocess
 
 
 def process(*arguments: object, env: dict[str, str], text: str = "") -> Outcome:
-    """Run the command as a process to its end."""
     child = start(*arguments, env=env, stdin=subprocess.PIPE)
     out, err = child.communicate(text, timeout=120)
     return Outcome(child.returncode, out, err, _command(arguments))
@@ -105,8 +102,8 @@ class World:
     operator: Operator = field(default_factory=Operator)
     # The successive ages of the oldest message by CloudWatch; the last one stays.
     ages: list[float] = field(default_factory=lambda: [0.0])
-    # The stand-in Thrive, and the client of CloudWatch Logs.
-    thrive: StandIn | None = None
+    # The stand-in Thrive (for tests that need one), and the client of CloudWatch Logs.
+    thrive: Any = None
     logs: Any = None
 
     def run(self, *arguments: object) -> Outcome:
@@ -120,6 +117,13 @@ class World:
         """Put a letter into the dead-letter queue."""
         text = body if isinstance(body, str) else json.dumps(body or completion(next(_numbers)))
         return self.sqs.put(self.dead, text, group=group, **attributes)
+
+    def letters(self, count: int, **more: Any) -> list[Any]:
+        return [self.letter(**more) for _ in range(count)]
+
+    def interrupt(self) -> None:
+        """Do what the first Ctrl-C does."""
+        self.operator.stop.requested = True
 
     def get_metric_statistics(self, **_query: Any) -> dict[str, Any]:
         """Answer as CloudWatch does."""
@@ -144,21 +148,40 @@ class World:
 
 
 def make_world(*, fifo: bool = False) -> World:
-    """Make a stack in memory."""
     clock, suffix = FakeClock(), ".fifo" if fifo else ""
     sqs = SimulatedSqs(clock)
     names = (f"stack-completions-1{suffix}", f"stack-dead-letters-1{suffix}", "stack-undelivered-1")
     return World(clock, sqs, *map(sqs.create, names))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests on a deployed stack if the AWS emulator is not installed."""
+    missing = pytest.mark.skip(reason="the AWS emulator is not installed (make setup)")
+    for item in items:
+        is_ours = Path(__file__).parent in item.path.parents
+        if is_ours and "emulator" in getattr(item, "fixturenames", ()) and not PROGRAM.exists():
+            item.add_marker(missing)
+
+
 @pytest.fixture
 def world() -> World:
-    """Make a stack in memory with standard queues."""
     return make_world()
 
 
+def on(operation: str, act: BaseException | Callable[[], Any], calls: Container[int] = range(10**6)) -> Any:
+    """Return a hook for the simulated SQS that acts on an operation, or raises; ``calls`` counts its calls from 0."""
+    numbers = itertools.count()
+
+    def hook(called: str, _request: dict[str, Any]) -> None:
+        if called == operation and next(numbers) in calls:
+            if isinstance(act, BaseException):
+                raise act
+            act()
+
+    return hook
+
+
 def completion(number: int, **changes: object) -> dict[str, Any]:
-    """Return the fields of a completion, another one for each number."""
     return {"userId": f"user-{number}", "contentId": "content", "completedAt": "2024-05-01T09:00:00Z", **changes}
 
 
@@ -183,22 +206,18 @@ class Deployed:
 
     @cached_property
     def outputs(self) -> dict[str, str]:
-        """The stack's outputs."""
         [found] = self.emulator.cloudformation.describe_stacks(StackName=self.name)["Stacks"]
         return {item["OutputKey"]: item["OutputValue"] for item in found["Outputs"]}
 
     @property
     def source(self) -> str:
-        """The URL of the source queue."""
         return self.outputs["SourceQueueUrl"]
 
     @property
     def dead(self) -> str:
-        """The URL of the dead-letter queue."""
         return self.outputs["DeadLetterQueueUrl"]
 
     def client(self, service: str) -> Any:
-        """Return a client of the emulator."""
         return _client(service, self.emulator.url)
 
     def bodies(self, url: str) -> list[str]:

@@ -18,8 +18,7 @@ from completion_sync.catalogue import parse_table
 from completion_sync.errors import ConfigError
 from completion_sync_cli import checkpoint, sources
 from completion_sync_cli.rows import MAX_LINE_BYTES, field_size_limit
-from sandbox.pipeline.emulator import PROGRAM
-from tests.cli.conftest import ARN, ROOT, Deployed, World, completion, invoke, make_world, process
+from tests.cli.conftest import ARN, ROOT, Deployed, World, completion, invoke, make_world, on, process
 from tests.cli.test_check import variable
 from tests.support.fakes import client_error
 
@@ -30,19 +29,16 @@ ROWS = [completion(number) for number in range(45)]
 
 
 def sent(world: World) -> list[Any]:
-    """Return what is in the source queue."""
     return [json.loads(message.body) for message in world.source.messages]
 
 
 def write(path: Path, rows: list[Any]) -> Path:
-    """Write rows as JSON lines."""
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a history of 45 rows."""
     return write(tmp_path / "history.jsonl", ROWS)
 
 
@@ -264,16 +260,12 @@ def test_a_run_that_ended_in_the_middle_goes_on_where_it_stopped(
     world: World, file: Path, how: str, call: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At worst, a batch and what was sent within the last second is repeated: a kill leaves an older checkpoint."""
-    calls = iter(range(1000))
 
-    def end(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch" and next(calls) == call:
-            if how == "stop":
-                world.operator.stop.requested = True
-            else:
-                monkeypatch.setattr(checkpoint._File, "write", lambda *_: None)
-                raise KeyboardInterrupt
+    def kill() -> None:
+        monkeypatch.setattr(checkpoint._File, "write", lambda *_: None)
+        raise KeyboardInterrupt
 
+    end = on("SendMessageBatch", world.interrupt if how == "stop" else kill, [call])
     setattr(world.sqs, "after" if how == "kill after" else "before", end)
     first = world.run("backfill", file, "--yes", "--json", "--rate", "10")
     assert first.status == (how != "stop" or call < 4)
@@ -342,13 +334,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_sent(
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="x"), client_error("ServiceUnavailable", 503)])
 def test_an_outage_of_sqs_is_waited_for(world: World, file: Path, when: str, error: Exception) -> None:
-    answers = iter([None, *[error] * 5])
-
-    def fail(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch" and (answer := next(answers, None)):
-            raise answer
-
-    setattr(world.sqs, when, fail)
+    setattr(world.sqs, when, on("SendMessageBatch", error, range(1, 6)))
     outcome = world.run("backfill", file, "--yes", "--json")
 
     assert (outcome.status, outcome.document["sent"]) == (0, 45)
@@ -356,13 +342,7 @@ def test_an_outage_of_sqs_is_waited_for(world: World, file: Path, when: str, err
 
 
 def test_a_long_outage_of_sqs_ends_the_run_which_can_be_continued(world: World, file: Path) -> None:
-    calls = iter(range(1000))
-
-    def fail(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch" and next(calls) >= 2:
-            raise client_error("ServiceUnavailable", 503)
-
-    world.sqs.before = fail
+    world.sqs.before = on("SendMessageBatch", client_error("ServiceUnavailable", 503), range(2, 1000))
     outcome = world.run("backfill", file, "--yes", "--json")
     assert (outcome.status, outcome.document["sent"]) == (1, 20)
     assert "ServiceUnavailable" in outcome.err
@@ -422,72 +402,69 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 # ---- on the emulator
 
 
-@pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
-class TestOnAStack:
-    """Objects in S3, the stack's mapping and table, standard input."""
+def test_rows_are_judged_by_the_stacks_mapping_and_table(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
+    deployed = deploy()
+    deployed.emulator.put(f"/{deployed.name}")
+    variable("CONFIG_URI", f"s3://{deployed.name}/")(deployed)
+    source = {"name": "hr", "when": "module", "userRef": "number", "contentCode": "module"}
+    source |= {"completedAt": {"expression": "ended", "format": "%d.%m.%Y %H:%M", "timeZone": "Europe/Berlin"}}
+    mapping = json.dumps({"version": 1, "sources": [source], "otherwise": "ignore"})
+    deployed.emulator.put(f"/{deployed.name}/mapping.json", mapping.encode())
+    deployed.emulator.put(f"/{deployed.name}/content.csv", b"code,contentId\nm1,c1\n")
+    file = tmp_path / "hr.csv"
+    file.write_text(
+        "module,number,ended\nm1,7,31.01.2024 09:00\nm2,7,31.01.2024 09:00\nm1,7,31/01/2024\n,7,31.01.2024 09:00\n"
+    )
 
-    def test_rows_are_judged_by_the_stacks_mapping_and_table(
-        self, deploy: Callable[..., Deployed], tmp_path: Path
-    ) -> None:
-        deployed = deploy()
-        deployed.emulator.put(f"/{deployed.name}")
-        variable("CONFIG_URI", f"s3://{deployed.name}/")(deployed)
-        source = {"name": "hr", "when": "module", "userRef": "number", "contentCode": "module"}
-        source |= {"completedAt": {"expression": "ended", "format": "%d.%m.%Y %H:%M", "timeZone": "Europe/Berlin"}}
-        mapping = json.dumps({"version": 1, "sources": [source], "otherwise": "ignore"})
-        deployed.emulator.put(f"/{deployed.name}/mapping.json", mapping.encode())
-        deployed.emulator.put(f"/{deployed.name}/content.csv", b"code,contentId\nm1,c1\n")
-        file = tmp_path / "hr.csv"
-        file.write_text(
-            "module,number,ended\nm1,7,31.01.2024 09:00\nm2,7,31.01.2024 09:00\nm1,7,31/01/2024\n,7,31.01.2024 09:00\n"
-        )
+    outcome = invoke("backfill", file, "--yes", "--json")
 
-        outcome = invoke("backfill", file, "--yes", "--json")
+    assert (outcome.document["sent"], outcome.document["rejected"]) == (1, 3)
+    assert rejects(file) == [("3", "unknown_content"), ("4", "invalid_message"), ("5", "ignored")]
+    assert [json.loads(body) for body in deployed.bodies(deployed.source)] == [
+        {"module": "m1", "number": "7", "ended": "31.01.2024 09:00"}
+    ]
 
-        assert (outcome.document["sent"], outcome.document["rejected"]) == (1, 3)
-        assert rejects(file) == [("3", "unknown_content"), ("4", "invalid_message"), ("5", "ignored")]
-        assert [json.loads(body) for body in deployed.bodies(deployed.source)] == [
-            {"module": "m1", "number": "7", "ended": "31.01.2024 09:00"}
-        ]
 
-    def test_file_and_checkpoint_may_be_in_s3(
-        self, deploy: Callable[..., Deployed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sources, "_RANGE_BYTES", 1000)
-        deployed = deploy()
-        deployed.emulator.put(f"/{deployed.name}")
-        lines = "".join(f"{json.dumps(row)}\n" for row in ROWS)
-        deployed.emulator.put(f"/{deployed.name}/h.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
-        bucket = f"s3://{deployed.name}"
-        options = ["--checkpoint", f"{bucket}/progress", "--rate", "1000", "--yes", "--json"]
+def test_file_and_checkpoint_may_be_in_s3(
+    deploy: Callable[..., Deployed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "_RANGE_BYTES", 1000)
+    deployed = deploy()
+    deployed.emulator.put(f"/{deployed.name}")
+    lines = "".join(f"{json.dumps(row)}\n" for row in ROWS)
+    deployed.emulator.put(f"/{deployed.name}/h.jsonl.gz", gzip.compress(lines.encode(), mtime=0))
+    bucket = f"s3://{deployed.name}"
+    options = ["--checkpoint", f"{bucket}/progress", "--rate", "1000", "--yes", "--json"]
 
-        first = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
-        second = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
+    first = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
+    second = invoke("backfill", f"{bucket}/h.jsonl.gz", *options)
 
-        assert (first.document["sent"], second.document["sent"], second.document["skipped"]) == (45, 0, 45)
-        assert len(deployed.bodies(deployed.source)) == 45
-        assert invoke("backfill", f"{bucket}/none.csv").status == 2
+    assert (first.document["sent"], second.document["sent"], second.document["skipped"]) == (45, 0, 45)
+    assert len(deployed.bodies(deployed.source)) == 45
+    assert invoke("backfill", f"{bucket}/none.csv").status == 2
 
-    def test_a_checkpoint_in_s3_notices_another_process(self, deploy: Callable[..., Deployed]) -> None:
-        deployed = deploy()
-        deployed.emulator.put(f"/{deployed.name}")
-        world = make_world()
-        stores = [checkpoint._Object(f"s3://{deployed.name}/progress", deployed.client("s3")) for _ in range(2)]
-        assert [store.read() for store in stores] == [None, None]
-        notes = [checkpoint.Checkpoint("c", store, world.clock, 0) for store in stores]
-        notes[0].save(checkpoint.Progress("f", ARN), now=True)
 
-        with pytest.raises(Exception, match="Another process"):
-            notes[1].save(checkpoint.Progress("f", ARN), now=True)
+def test_a_checkpoint_in_s3_notices_another_process(deploy: Callable[..., Deployed]) -> None:
+    deployed = deploy()
+    deployed.emulator.put(f"/{deployed.name}")
+    world = make_world()
+    stores = [checkpoint._Object(f"s3://{deployed.name}/progress", deployed.client("s3")) for _ in range(2)]
+    assert [store.read() for store in stores] == [None, None]
+    notes = [checkpoint.Checkpoint("c", store, world.clock, 0) for store in stores]
+    notes[0].save(checkpoint.Progress("f", ARN), now=True)
 
-    def test_standard_input_as_a_process(self, deploy: Callable[..., Deployed], tmp_path: Path) -> None:
-        deployed = deploy()
-        text = "userId,contentId,completedAt\nu,c,2024-01-01T00:00:00Z\n"
-        env = deployed.env | {"TMPDIR": str(tmp_path)}
+    with pytest.raises(Exception, match="Another process"):
+        notes[1].save(checkpoint.Progress("f", ARN), now=True)
 
-        outcome = process("backfill", "-", "--yes", "--json", "--checkpoint", tmp_path / "c", env=env, text=text)
 
-        assert outcome.status == 0, outcome.err
-        assert outcome.document["sent"] == 1
-        assert len(deployed.bodies(deployed.source)) == 1
+def test_standard_input_as_a_process(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
+    deployed = deploy()
+    text = "userId,contentId,completedAt\nu,c,2024-01-01T00:00:00Z\n"
+    env = deployed.env | {"TMPDIR": str(tmp_path)}
+
+    outcome = process("backfill", "-", "--yes", "--json", "--checkpoint", tmp_path / "c", env=env, text=text)
+
+    assert outcome.status == 0, outcome.err
+    assert outcome.document["sent"] == 1
+    assert len(deployed.bodies(deployed.source)) == 1

@@ -12,14 +12,12 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from completion_sync_cli.aws import Aws
 from completion_sync_cli.context import Operator
 from completion_sync_cli.policies import Policy
-from sandbox.pipeline.emulator import PROGRAM
 from tests.cli.conftest import Deployed, Outcome, completion, invoke
 from tests.support.fakes import client_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
 
 SUBSCRIBED = {"AlarmEmail": "ops@example.com"}
 
@@ -79,7 +77,6 @@ def enable(deployed: Deployed, **changes: Any) -> None:
 
 
 def attribute(queue: str, **values: str) -> Callable[[Deployed], None]:
-    """Return a change that sets attributes of a queue."""
 
     def change(deployed: Deployed) -> None:
         deployed.emulator.sqs.set_queue_attributes(QueueUrl=deployed.outputs[f"{queue}QueueUrl"], Attributes=values)
@@ -117,7 +114,6 @@ def variable(name: str, value: str | None) -> Callable[[Deployed], None]:
 
 
 def rule(operation: str) -> Callable[[Deployed], None]:
-    """Return a change of the rule."""
 
     def change(deployed: Deployed) -> None:
         events, name = deployed.client("events"), f"thrive-{deployed.source.rpartition('-')[2]}-default"
@@ -140,14 +136,12 @@ def rule(operation: str) -> Callable[[Deployed], None]:
 
 
 def other_consumer(deployed: Deployed) -> None:
-    """Let a second function take messages from the queue."""
     lambda_ = deployed.client("lambda")
     mapping = {"EventSourceArn": deployed.outputs["SourceQueueArn"], "FunctionName": deployed.outputs["FunctionName"]}
     lambda_.create_event_source_mapping(**mapping, Enabled=False)
 
 
 def unsubscribe(deployed: Deployed) -> None:
-    """Take the only subscriber away."""
     sns = deployed.client("sns")
     for item in sns.list_subscriptions_by_topic(TopicArn=deployed.outputs["AlarmTopicArn"])["Subscriptions"]:
         sns.unsubscribe(SubscriptionArn=item["SubscriptionArn"])
@@ -181,7 +175,6 @@ def two_versions(deployed: Deployed) -> None:
 
 
 def few_receives(deployed: Deployed) -> None:
-    """Let SQS dead-letter messages after ten receives."""
     policy = {"deadLetterTargetArn": deployed.outputs["DeadLetterQueueArn"], "maxReceiveCount": 10}
     attribute("Source", RedrivePolicy=json.dumps(policy))(deployed)
 
@@ -197,116 +190,85 @@ TLS_ONLY = {"Effect": "Deny", **EVERYONE, "Condition": {"Bool": {"aws:SecureTran
 OPEN = json.dumps({"Statement": [{"Effect": "Allow", **EVERYONE}, TLS_ONLY]})
 DENIED = json.dumps({"Statement": [{"Effect": "Deny", **EVERYONE}]})
 
-BREAKAGES: dict[str, tuple[Callable[[Deployed], None], str, str, dict[str, str]]] = {
-    "event source disabled": (lambda deployed: enable(deployed, Enabled=False), "event-source", "failed", {}),
-    "failures not reported": (
-        lambda deployed: enable(deployed, FunctionResponseTypes=[]),
-        "event-source-settings",
-        "failed",
-        {},
-    ),
-    "no maximum concurrency": (
-        lambda deployed: enable(deployed, ScalingConfig={}),
-        "event-source-settings",
-        "failed",
-        {},
-    ),
-    "two versions in use": (two_versions, "function", "failed", {}),
-    "another consumer": (other_consumer, "queue-consumers", "failed", {}),
-    "visibility too short": (attribute("Source", VisibilityTimeout="30"), "visibility-timeout", "failed", {}),
-    "no redrive policy": (attribute("Source", RedrivePolicy=""), "redrive-policy", "failed", {}),
-    "too few receives": (few_receives, "redrive-policy", "failed", {}),
-    "queue not admitted": (
-        attribute("DeadLetter", RedriveAllowPolicy='{"redrivePermission": "denyAll"}'),
-        "redrive-policy",
-        "failed",
-        {},
-    ),
-    "dead letters kept too short": (attribute("DeadLetter", MessageRetentionPeriod="86400"), "retention", "failed", {}),
-    "messages kept too short": (attribute("Source", MessageRetentionPeriod="86400"), "retention", "failed", {}),
-    "queue open to all": (attribute("Source", Policy=OPEN), "source-queue-policy", "failed", {}),
-    "dead-letter policy gone": (attribute("DeadLetter", Policy=""), "dead-letter-queue-policy", "failed", {}),
-    "rule not admitted": (attribute("Source", Policy=DENIED), "event-rule-admitted", "failed", {}),
-    "undelivered not admitted": (attribute("Undelivered", Policy=""), "event-rule-admitted", "failed", {}),
-    "rule disabled": (rule("disable"), "event-rule", "failed", {}),
-    "rule deleted": (rule("delete"), "event-rule", "failed", {}),
-    "rule without dead letters": (rule("no dead letters"), "event-rule", "failed", {}),
-    "rule changes the event": (rule("input"), "event-rule", "failed", {}),
-    "rule with another pattern": (rule("pattern"), "event-rule", "failed", {}),
-    "AWS's own SQS key": (aws_key, "encryption-key", "failed", {}),
-    "queues with different keys": (attribute("Source", KmsMasterKeyId="alias/x"), "encryption-key", "failed", {}),
+# Each change by hand, the check that finds it, and the parameters that the stack needs for it.
+BREAKAGES: dict[str, tuple[Any, ...]] = {
+    "event source disabled": (lambda deployed: enable(deployed, Enabled=False), "event-source"),
+    "failures not reported": (lambda deployed: enable(deployed, FunctionResponseTypes=[]), "event-source-settings"),
+    "no maximum concurrency": (lambda deployed: enable(deployed, ScalingConfig={}), "event-source-settings"),
     "messages filtered": (
         lambda deployed: enable(deployed, FilterCriteria={"Filters": [{"Pattern": "{}"}]}),
         "event-source-settings",
-        "failed",
-        {},
     ),
-    "key policy": (key_policy, "encryption-key", "failed", {"KmsKeyArn": "create"}),
+    "two versions in use": (two_versions, "function"),
+    "another consumer": (other_consumer, "queue-consumers"),
+    "visibility too short": (attribute("Source", VisibilityTimeout="30"), "visibility-timeout"),
+    "no redrive policy": (attribute("Source", RedrivePolicy=""), "redrive-policy"),
+    "too few receives": (few_receives, "redrive-policy"),
+    "queue not admitted": (
+        attribute("DeadLetter", RedriveAllowPolicy='{"redrivePermission": "denyAll"}'),
+        "redrive-policy",
+    ),
+    "dead letters kept too short": (attribute("DeadLetter", MessageRetentionPeriod="86400"), "retention"),
+    "messages kept too short": (attribute("Source", MessageRetentionPeriod="86400"), "retention"),
+    "queue open to all": (attribute("Source", Policy=OPEN), "source-queue-policy"),
+    "dead-letter policy gone": (attribute("DeadLetter", Policy=""), "dead-letter-queue-policy"),
+    "rule not admitted": (attribute("Source", Policy=DENIED), "event-rule-admitted"),
+    "undelivered not admitted": (attribute("Undelivered", Policy=""), "event-rule-admitted"),
+    "rule disabled": (rule("disable"), "event-rule"),
+    "rule deleted": (rule("delete"), "event-rule"),
+    "rule without dead letters": (rule("no dead letters"), "event-rule"),
+    "rule changes the event": (rule("input"), "event-rule"),
+    "rule with another pattern": (rule("pattern"), "event-rule"),
+    "AWS's own SQS key": (aws_key, "encryption-key"),
+    "queues with different keys": (attribute("Source", KmsMasterKeyId="alias/x"), "encryption-key"),
+    "key policy": (key_policy, "encryption-key", {"KmsKeyArn": "create"}),
     "key disabled": (
         call("kms", "disable_key", KeyId="$EncryptionKeyArn"),
         "encryption-key",
-        "failed",
         {"KmsKeyArn": "create"},
     ),
     "reserved concurrency": (
         call("lambda", "put_function_concurrency", FunctionName="$FunctionName", ReservedConcurrentExecutions=1),
         "concurrency",
-        "failed",
-        {},
     ),
-    "bad setting": (variable("MAX_CONCURRENCY", "many"), "settings", "failed", {}),
-    "another dead-letter queue": (variable("DEAD_LETTER_QUEUE_URL", "https://sqs/1/x"), "settings", "failed", {}),
-    "another secret": (variable("THRIVE_SECRET_ID", "another"), "settings", "failed", {}),
-    "another backoff": (variable("BACKOFF_CAP_SECONDS", "30"), "settings", "failed", {}),
-    "no audit trail": (variable("POWERTOOLS_LOG_LEVEL", "WARNING"), "log-group", "failed", {}),
-    "log group deleted": (call("logs", "delete_log_group", logGroupName="$LogGroupName"), "log-group", "failed", {}),
-    "secret going to be deleted": (
-        call("secretsmanager", "delete_secret", SecretId="$ThriveSecretArn"),
-        "secret",
-        "failed",
-        {},
-    ),
-    "nobody listens": (unsubscribe, "alarm-topic", "warning", {}),
+    "bad setting": (variable("MAX_CONCURRENCY", "many"), "settings"),
+    "another dead-letter queue": (variable("DEAD_LETTER_QUEUE_URL", "https://sqs/1/x"), "settings"),
+    "another secret": (variable("THRIVE_SECRET_ID", "another"), "settings"),
+    "another backoff": (variable("BACKOFF_CAP_SECONDS", "30"), "settings"),
+    "no audit trail": (variable("POWERTOOLS_LOG_LEVEL", "WARNING"), "log-group"),
+    "log group deleted": (call("logs", "delete_log_group", logGroupName="$LogGroupName"), "log-group"),
+    "secret going to be deleted": (call("secretsmanager", "delete_secret", SecretId="$ThriveSecretArn"), "secret"),
+    "nobody listens": (unsubscribe, "alarm-topic"),
     "topic policy": (
         call("sns", "set_topic_attributes", TopicArn="$AlarmTopicArn", AttributeName="Policy", AttributeValue=DENIED),
         "alarm-topic-policy",
-        "failed",
-        {},
     ),
     "alarm deleted": (
         lambda deployed: deployed.client("cloudwatch").delete_alarms(AlarmNames=[f"{deployed.name}-dead-letters"]),
         "alarms",
-        "failed",
-        {},
     ),
     "alarms switched off": (
         lambda deployed: deployed.client("cloudwatch").disable_alarm_actions(AlarmNames=[f"{deployed.name}-in-flight"]),
         "alarms",
-        "failed",
-        {},
     ),
-    "alarm without an action": (no_alarm_action, "alarms", "failed", {}),
+    "alarm without an action": (no_alarm_action, "alarms"),
     "an alarm": (
         lambda deployed: deployed.client("cloudwatch").set_alarm_state(
             AlarmName=f"{deployed.name}-in-flight", StateValue="ALARM", StateReason="test"
         ),
         "alarm-states",
-        "warning",
-        {},
     ),
     "a dead letter": (
         lambda deployed: deployed.client("sqs").send_message(QueueUrl=deployed.dead, MessageBody="x"),
         "dead-letters",
-        "warning",
-        {},
     ),
     "no on-failure destination": (
         call("lambda", "delete_function_event_invoke_config", FunctionName="$FunctionName", Qualifier="live"),
         "direct-delivery",
-        "failed",
         {"EventDelivery": "direct"},
     ),
 }
+WARNINGS = {"alarm-topic", "alarm-states", "dead-letters"}
 
 
 @pytest.mark.parametrize(
@@ -332,14 +294,14 @@ def test_an_unchanged_stack_has_no_problems(deploy: Callable[..., Deployed], par
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_what_was_changed_by_hand_is_found(deploy: Callable[..., Deployed], breakage: str) -> None:
-    change, name, status, parameters = BREAKAGES[breakage]
-    deployed = deploy(**SUBSCRIBED, **parameters)
+    change, name, *parameters = BREAKAGES[breakage]
+    deployed = deploy(**SUBSCRIBED, **dict(*parameters))
     enable(deployed)
 
     change(deployed)
     wrong = found(check())
 
-    assert wrong.get(name, {}).get("status") == status, wrong
+    assert wrong.get(name, {}).get("status") == ("warning" if name in WARNINGS else "failed"), wrong
 
 
 def test_a_topic_that_is_not_admitted_or_not_subscribed_is_found(deploy: Callable[..., Deployed]) -> None:

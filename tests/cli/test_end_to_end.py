@@ -11,7 +11,6 @@ import pytest
 
 from completion_sync_cli.queue_pass import depth
 from sandbox.pipeline import mail
-from sandbox.pipeline.emulator import PROGRAM
 from sandbox.pipeline.front import lambda_front
 from sandbox.pipeline.rig import Plan, running_rig
 from tests.cli.conftest import Deployed, completion, process, start
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from sandbox.pipeline.emulator import Emulator
     from tests.support.thrive import ContractedStandIn
 
-pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
 PATIENCE = 60.0
 
 
@@ -73,7 +71,6 @@ def test_check_redrive_and_reconcile_with_the_function_behind(
 
 
 def wait(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not within {PATIENCE:g} s"

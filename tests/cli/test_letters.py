@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from completion_sync_cli import queue_pass
-from tests.cli.conftest import World, completion, make_world
+from tests.cli.conftest import World, completion, make_world, on
 from tests.support.fakes import client_error
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 def bodies(queue: Any) -> list[str]:
-    """Return the bodies in a queue, in order."""
     return [message.body for message in queue.messages]
 
 
@@ -34,8 +33,7 @@ def receive(world: World) -> list[str]:
 
 
 def test_letters_are_grouped_and_stay_visible(world: World) -> None:
-    for _ in range(12):
-        world.letter(reason="refused", status="404", detail="there is no such user")
+    world.letters(12, reason="refused", status="404", detail="there is no such user")
     world.clock.advance(7200)
     world.letter(reason="invalid_message")
     world.letter()
@@ -76,8 +74,7 @@ def test_a_listing_prints_no_body_and_no_reference(world: World) -> None:
 
 def test_a_fifo_queue_shows_the_first_of_each_group_and_the_listing_says_so() -> None:
     world = make_world(fifo=True)
-    for _ in range(25):
-        world.letter(group="a", reason="refused")
+    world.letters(25, group="a", reason="refused")
 
     outcome = world.run("dead-letters", "--json")
 
@@ -90,10 +87,7 @@ def test_a_fifo_queue_shows_the_first_of_each_group_and_the_listing_says_so() ->
 def test_a_fifo_listing_is_incomplete_if_letters_arrive_behind_held_ones() -> None:
     world = make_world(fifo=True)
     world.letter(group="a")
-    arrivals = iter([True])
-    world.sqs.after = lambda operation, _: (
-        world.letter(group="a") if operation == "ReceiveMessage" and next(arrivals, False) else None
-    )
+    world.sqs.after = on("ReceiveMessage", lambda: world.letter(group="a"), [0])
 
     outcome = world.run("dead-letters", "--json")
 
@@ -104,21 +98,13 @@ def test_one_empty_answer_does_not_end_a_pass(world: World) -> None:
     """SQS may answer a receive with nothing although there are messages."""
     letter = world.letter()
     letter.visible_at += 500
-    receives = iter(range(1000))
-
-    def appear(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "ReceiveMessage" and next(receives) == 1:
-            letter.visible_at = 0
-
-    world.sqs.before = appear
+    world.sqs.before = on("ReceiveMessage", lambda: setattr(letter, "visible_at", 0), [1])
 
     assert world.run("dead-letters", "--json").document["groups"][0]["count"] == 1
 
 
 def test_letters_that_someone_else_holds_make_a_listing_incomplete(world: World) -> None:
-    world.letter()
-    world.letter()
-    world.dead.messages[0].visible_at += 500
+    world.letters(2)[0].visible_at += 500
 
     outcome = world.run("dead-letters", "--json")
 
@@ -127,8 +113,7 @@ def test_letters_that_someone_else_holds_make_a_listing_incomplete(world: World)
 
 def test_a_listing_ends_at_its_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_pass, "MAX_LETTERS", 20)
-    for _ in range(31):
-        world.letter()
+    world.letters(31)
 
     outcome = world.run("dead-letters", "--json")
 
@@ -138,9 +123,8 @@ def test_a_listing_ends_at_its_bound(world: World, monkeypatch: pytest.MonkeyPat
 
 def test_a_long_pass_keeps_its_letters_hidden_without_hiding_them_for_long(world: World) -> None:
     """Each receive takes a minute: no letter is seen twice, and a kill would hide none for more than two minutes."""
-    for _ in range(60):
-        world.letter()
-    world.sqs.after = lambda operation, _: world.clock.advance(55) if operation == "ReceiveMessage" else None
+    world.letters(60)
+    world.sqs.after = on("ReceiveMessage", lambda: world.clock.advance(55))
 
     outcome = world.run("dead-letters", "--json")
 
@@ -226,8 +210,7 @@ def test_delete_removes_what_is_selected_and_only_with_yes(world: World) -> None
 
 
 def test_redrive_is_a_dry_run_without_yes(world: World) -> None:
-    for _ in range(3):
-        world.letter()
+    world.letters(3)
 
     outcome = world.run("redrive", "--json")
 
@@ -254,8 +237,7 @@ def test_redrive_moves_what_is_selected_unchanged_and_hands_the_rest_back(world:
 
 @pytest.mark.parametrize("rate", [0.5, 3, 10, 50])
 def test_the_rate_is_kept_over_any_stretch_of_time(world: World, rate: float) -> None:
-    for _ in range(60):
-        world.letter()
+    world.letters(60)
     sent: list[float] = []
 
     def note(operation: str, request: dict[str, Any]) -> None:
@@ -275,8 +257,7 @@ def test_the_rate_is_kept_over_any_stretch_of_time(world: World, rate: float) ->
 
 
 def test_no_letter_is_received_further_ahead_than_a_minute(world: World) -> None:
-    for _ in range(30):
-        world.letter()
+    world.letters(30)
 
     world.run("redrive", "--rate", "0.1", "--yes")
 
@@ -286,8 +267,7 @@ def test_no_letter_is_received_further_ahead_than_a_minute(world: World) -> None
 
 
 def test_max_bounds_what_is_moved(world: World) -> None:
-    for _ in range(30):
-        world.letter()
+    world.letters(30)
 
     outcome = world.run("redrive", "--max", "12", "--yes", "--json")
 
@@ -301,14 +281,8 @@ def test_max_bounds_what_is_moved(world: World) -> None:
 @pytest.mark.parametrize("call", range(3))
 def test_a_call_that_fails_loses_no_letter(world: World, when: str, operation: str, call: int) -> None:
     """Whichever call fails, with or without effect: each body is in one of the queues, and a repeat finishes it."""
-    expected = {world.letter().body for _ in range(30)}
-    count = iter(range(1000))
-
-    def fail(called: str, _request: dict[str, Any]) -> None:
-        if called == operation and next(count) == call:
-            raise ReadTimeoutError(endpoint_url="https://sqs")
-
-    setattr(world.sqs, when, fail)
+    expected = {letter.body for letter in world.letters(30)}
+    setattr(world.sqs, when, on(operation, ReadTimeoutError(endpoint_url="https://sqs"), [call]))
     outcome = world.run("redrive", "--yes", "--json")
     assert {*bodies(world.source), *bodies(world.dead)} == expected
     assert outcome.document["moved"] + outcome.document["failed"] == 30
@@ -344,14 +318,8 @@ def test_what_sqs_cannot_take_just_now_is_tried_again(world: World) -> None:
 
 
 def test_a_denied_call_ends_the_run_with_advice_and_hands_everything_back(world: World) -> None:
-    for _ in range(3):
-        world.letter()
-
-    def deny(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch":
-            raise client_error("AccessDenied", 403, operation)
-
-    world.sqs.before = deny
+    world.letters(3)
+    world.sqs.before = on("SendMessageBatch", client_error("AccessDenied", 403, "SendMessageBatch"))
     outcome = world.run("redrive", "--yes")
 
     assert outcome.status == 2
@@ -363,14 +331,8 @@ def test_a_denied_call_ends_the_run_with_advice_and_hands_everything_back(world:
 @pytest.mark.parametrize("operation", ["ReceiveMessage", "SendMessageBatch", "DeleteMessageBatch"])
 def test_an_interruption_ends_the_run_cleanly(world: World, operation: str) -> None:
     """Ctrl-C during a call: the call is finished, what was sent is deleted, everything else is visible at once."""
-    expected = {world.letter().body for _ in range(40)}
-    calls = iter(range(1000))
-
-    def interrupt(called: str, _request: dict[str, Any]) -> None:
-        if called == operation and next(calls) == 1:
-            world.operator.stop.requested = True
-
-    world.sqs.before = interrupt
+    expected = {letter.body for letter in world.letters(40)}
+    world.sqs.before = on(operation, world.interrupt, [1])
     outcome = world.run("redrive", "--yes", "--json")
 
     assert outcome.status == 1
@@ -382,14 +344,8 @@ def test_an_interruption_ends_the_run_cleanly(world: World, operation: str) -> N
 
 
 def test_a_second_interruption_still_hands_letters_back(world: World) -> None:
-    for _ in range(20):
-        world.letter()
-
-    def interrupt(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch":
-            raise KeyboardInterrupt
-
-    world.sqs.after = interrupt
+    world.letters(20)
+    world.sqs.after = on("SendMessageBatch", KeyboardInterrupt())
     outcome = world.run("redrive", "--yes")
 
     assert outcome.status == 1
@@ -399,16 +355,14 @@ def test_a_second_interruption_still_hands_letters_back(world: World) -> None:
 
 def test_two_operators_at_once_lose_and_repeat_nothing(world: World) -> None:
     """The second one redrives the same queue in the middle of the first one's pass."""
-    expected = {world.letter().body for _ in range(60)}
-    once = iter([True])
+    expected = {letter.body for letter in world.letters(60)}
     results: list[Any] = []
 
-    def meanwhile(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch" and next(once, False):
-            other = World(world.clock, world.sqs, world.source, world.dead, world.undelivered)
-            results.append(other.run("redrive", "--yes", "--json").document["moved"])
+    def meanwhile() -> None:
+        other = World(world.clock, world.sqs, world.source, world.dead, world.undelivered)
+        results.append(other.run("redrive", "--yes", "--json").document["moved"])
 
-    world.sqs.before = meanwhile
+    world.sqs.before = on("SendMessageBatch", meanwhile, [0])
     results.append(world.run("redrive", "--yes", "--json").document["moved"])
 
     assert sum(results) == 60
@@ -418,16 +372,14 @@ def test_two_operators_at_once_lose_and_repeat_nothing(world: World) -> None:
 
 def test_a_letter_that_fails_again_is_not_sent_again(world: World) -> None:
     """The function rejects each copy at once, so that a new letter arrives for each one that is moved."""
-    for _ in range(15):
-        world.letter(reason="refused")
+    world.letters(15, reason="refused")
 
-    def reject(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "SendMessageBatch":
-            for message in world.source.messages:
-                world.sqs.put(world.dead, message.body, reason="refused", sourceMessageId=message.id)
-            world.source.messages.clear()
+    def reject() -> None:
+        for message in world.source.messages:
+            world.sqs.put(world.dead, message.body, reason="refused", sourceMessageId=message.id)
+        world.source.messages.clear()
 
-    world.sqs.after = reject
+    world.sqs.after = on("SendMessageBatch", reject)
     outcome = world.run("redrive", "--yes", "--json")
 
     assert outcome.document["moved"] == 15
@@ -437,14 +389,12 @@ def test_a_letter_that_fails_again_is_not_sent_again(world: World) -> None:
 
 def test_a_letter_that_is_delivered_again_is_not_sent_again(world: World) -> None:
     letter = world.letter()
-    revived = iter([True])
 
-    def revive(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "DeleteMessageBatch" and next(revived, False):
-            letter.visible_at = 0
-            world.dead.messages.append(letter)
+    def revive() -> None:
+        letter.visible_at = 0
+        world.dead.messages.append(letter)
 
-    world.sqs.after = revive
+    world.sqs.after = on("DeleteMessageBatch", revive, [0])
     world.run("redrive", "--yes")
 
     assert len(world.source.messages) == 1
@@ -505,18 +455,3 @@ def test_undelivered_events_go_to_a_fifo_queue_in_the_rules_group() -> None:
     world.run("redrive", "--undelivered", "--yes")
 
     assert [message.group for message in world.source.messages] == ["eventbridge"]
-
-
-@pytest.mark.parametrize("expired", ["ExpiredToken", "ExpiredTokenException"])
-def test_an_expired_session_is_explained(world: World, expired: str) -> None:
-    def expire(operation: str, _request: dict[str, Any]) -> None:
-        if operation == "ReceiveMessage":
-            raise client_error(expired, 400, operation)
-
-    world.sqs.before = expire
-    outcome = world.run("redrive", "--yes")
-
-    assert outcome.status == 2
-    assert "session has expired" in outcome.err
-    assert "aws sso login" in outcome.err
-    assert "Traceback" not in outcome.err

@@ -7,10 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import pytest
 
 from completion_sync_cli import aws
-from sandbox.pipeline.emulator import PROGRAM
 from tests.cli.conftest import ROOT, Deployed, completion, invoke
 from tests.cli.test_backfill import write
 from tests.cli.test_check import variable
@@ -19,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
+    import pytest
+
 
 # The permission of an operation, where it is not named like it (Service Authorization Reference).
 ACTIONS = {

@@ -26,20 +26,16 @@ HOUR = "2024-05-01T09:00:00"
 
 @pytest.fixture
 def world(world: World, thrive: ContractedStandIn) -> World:
-    """Make a stack in memory, with a stand-in Thrive."""
     world.thrive = thrive
     return world
 
 
 def hold(world: World, user: str, content: str = "content", at: str = f"{HOUR}.000Z") -> None:
-    """Let Thrive hold a record."""
-    assert world.thrive is not None
     world.thrive.ledger.record(Key(user, content, at))
 
 
 def queries(world: World) -> list[dict[str, list[str]]]:
     """Return the queries with which the list was asked for."""
-    assert world.thrive is not None
     return [parse_qs(urlsplit(arrival.path).query) for arrival in world.thrive.requests.of("listing")]
 
 
@@ -70,7 +66,6 @@ def test_exit_status_is_0_only_if_no_row_is_missing_or_rejected(world: World, tm
 
 
 def test_references_are_looked_up_once_each_and_never_printed(world: World, tmp_path: Path) -> None:
-    assert world.thrive is not None
     world.thrive.directory.users["E-1"] = {"id": "user-1"}
     hold(world, "user-1", "a")
     rows = [completion(0, userId=None, userRef=ref, contentId=content) for ref in ("E-1", "E-2") for content in "ab"]
@@ -140,7 +135,6 @@ def test_a_server_that_returns_fewer_than_asked_for_is_noticed(
 
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_tenant_without_the_list_says_so(world: World, tmp_path: Path, status: int) -> None:
-    assert world.thrive is not None
     world.thrive.faults.add(Fault(route="listing", times=None, status=status))
 
     outcome = world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)]), "--json")
@@ -151,7 +145,6 @@ def test_a_tenant_without_the_list_says_so(world: World, tmp_path: Path, status:
 
 
 def test_credentials_that_may_not_read_are_explained(world: World, tmp_path: Path) -> None:
-    assert world.thrive is not None
     world.thrive.faults.add(Fault(route="listing", times=None, status=403))
 
     outcome = world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)]))
@@ -161,7 +154,6 @@ def test_credentials_that_may_not_read_are_explained(world: World, tmp_path: Pat
 
 
 def test_thrives_rate_limit_and_failures_are_waited_for(world: World, tmp_path: Path) -> None:
-    assert world.thrive is not None
     hold(world, "user-1")
     world.thrive.faults.add(Fault(route="listing", times=1, status=429, headers={"Retry-After": "40"}))
     world.thrive.faults.add(Fault(route="listing", times=8, status=503))
@@ -175,7 +167,6 @@ def test_thrives_rate_limit_and_failures_are_waited_for(world: World, tmp_path: 
 
 
 def test_thrive_that_stays_away_ends_the_run(world: World, tmp_path: Path) -> None:
-    assert world.thrive is not None
     world.thrive.faults.add(Fault(route="listing", times=None, status=503))
 
     outcome = world.run("reconcile", write(tmp_path / "h.jsonl", [completion(1)]))
@@ -219,7 +210,7 @@ def test_resending_ends_when_sqs_stays_away(world: World, tmp_path: Path) -> Non
 
 def test_an_interruption_changes_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(self: reconcile.Reconciliation) -> None:
-        world.operator.stop.requested = True
+        world.interrupt()
         self._go_on()
 
     monkeypatch.setattr(reconcile.Reconciliation, "_read_by_person", stop)

@@ -10,7 +10,6 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from sandbox.pipeline.emulator import PROGRAM
 from sandbox.thrive_api import Fault
 from sandbox.thrive_api.ledger import Key
 from tests.cli.conftest import Deployed, World, completion, invoke
@@ -24,7 +23,6 @@ NOW = 1_800_000_000
 
 
 def line(message_id: str, outcome: str, user: str | None = "user-1", **more: Any) -> str:
-    """Return a line as the function logs it."""
     fields = {"level": "INFO", "message_id": message_id, "outcome": outcome, "user_id": user, **more}
     return json.dumps({name: value for name, value in fields.items() if value is not None}, separators=(",", ":"))
 
@@ -45,7 +43,6 @@ class Insights:
             self.answer(*lines)
 
     def answer(self, *lines: str) -> None:
-        """Answer one more query with these lines."""
         self.stub.add_response("start_query", {"queryId": "q"})
         for status in self.statuses:
             results = [
@@ -63,13 +60,11 @@ class Insights:
 
 @pytest.fixture
 def world(world: World, thrive: ContractedStandIn) -> World:
-    """Make a stack in memory, with a stand-in Thrive."""
     world.thrive = thrive
     return world
 
 
 def test_a_learners_record_is_followed_from_every_source(world: World) -> None:
-    assert world.thrive is not None
     world.thrive.ledger.record(Key("user-1", "content", "2027-01-15T06:00:00.000Z"))
     world.letter(completion(1), reason="refused", status="404", sourceMessageId="m-2")
     world.letter(completion(2), reason="refused")
@@ -105,7 +100,6 @@ def test_a_learners_record_is_followed_from_every_source(world: World) -> None:
 
 
 def test_a_message_is_followed_to_thrive(world: World) -> None:
-    assert world.thrive is not None
     world.thrive.ledger.record(Key("user-1", "content", "2027-01-15T06:00:00.000Z"))
     world.thrive.ledger.record(Key("user-1", "other", "2027-01-15T06:00:00.000Z"))
     world.logs = Insights(line("m-1", "exists", content_id="content")).client
@@ -132,7 +126,6 @@ def test_a_value_with_special_characters_is_searched_for_safely(world: World) ->
 
 
 def test_a_reference_is_resolved_and_the_limits_are_said(world: World) -> None:
-    assert world.thrive is not None
     world.thrive.directory.users["E-1"] = {"id": "user-1"}
     world.letter(completion(1, userId=None, userRef="E-1"), reason="unknown_user")
     world.logs = Insights().client
@@ -149,7 +142,6 @@ def test_a_reference_is_resolved_and_the_limits_are_said(world: World) -> None:
 
 @pytest.mark.parametrize("status", ["Failed", "Timeout", "Cancelled"])
 def test_a_query_without_a_result_leaves_a_gap_and_the_rest_is_shown(world: World, status: str) -> None:
-    assert world.thrive is not None
     world.thrive.ledger.record(Key("user-1", "content", "2027-01-15T06:00:00.000Z"))
     world.logs = Insights(statuses=("Running", status)).client
 
@@ -161,7 +153,6 @@ def test_a_query_without_a_result_leaves_a_gap_and_the_rest_is_shown(world: Worl
 
 
 def test_denied_logs_and_a_missing_list_leave_gaps(world: World) -> None:
-    assert world.thrive is not None
     world.thrive.faults.add(Fault(route="listing", times=None, status=404))
     insights = Insights(statuses=None)
     insights.stub.add_client_error("start_query", "LimitExceededException")
@@ -184,7 +175,7 @@ def test_an_interrupted_query_is_stopped(world: World) -> None:
     sleep = world.clock.sleep
 
     def interrupt(seconds: float) -> None:
-        world.operator.stop.requested = True
+        world.interrupt()
         sleep(seconds)
 
     world.clock.sleep = interrupt  # type: ignore[method-assign]
@@ -197,7 +188,6 @@ def test_exactly_one_criterion_is_required(world: World, arguments: list[str]) -
     assert world.run("trace", *arguments).status == 2
 
 
-@pytest.mark.skipif(not PROGRAM.exists(), reason="the AWS emulator is not installed (make setup)")
 def test_on_the_emulator(deploy: Callable[..., Deployed], thrive: ContractedStandIn) -> None:
     deployed = deploy()
     thrive.ledger.record(Key("user-1", "content", "2026-01-15T06:00:00.000Z"))

@@ -143,7 +143,7 @@ def _watched(alarm: Mapping[str, Any], metrics: Metrics, period: int, phase: int
 
 
 def _computed(node: ast.expr, named: Callable[[str], Any]) -> Any:
-    """Return what an expression gives, a series or a number; metric math's syntax is Python's as far as used here."""
+    """Return the value of an expression, a series or a number; metric math's syntax is Python's as far as used here."""
     result: Any
     match node:
         case ast.Constant(value=int(number)):

@@ -93,7 +93,6 @@ class Recording(logging.Handler):
         self._records.append(f"{record.getMessage()} {vars(record)!r} {everything_about(error)}")
 
     def text(self) -> str:
-        """Return everything as one text."""
         return "\n".join([self.out.getvalue(), self.err.getvalue(), *self._records])
 
 

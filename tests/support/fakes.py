@@ -23,6 +23,7 @@ from completion_sync.resolution import Resolver
 from completion_sync.retry import RetryPolicy
 from completion_sync.sync import CompletionSync
 from completion_sync.transport import Response
+from tests.support.canaries import everything_about
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -54,12 +55,10 @@ class FakeClock:
         self.sleeps: list[float] = []
 
     def now(self) -> Instant:
-        """Read both clocks."""
         with self._lock:
             return Instant(self._wall, self._monotonic)
 
     def sleep(self, seconds: float) -> None:
-        """Move both clocks, and remember the call."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
@@ -70,7 +69,6 @@ class FakeClock:
             self.advance(1e-6)  # the rest of a wait, too small to be added to a float of this size, would never pass
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks."""
         assert seconds >= 0, "use step_wall to move a clock back"
         with self._lock:
             self._wall += seconds
@@ -92,7 +90,6 @@ class Counts(Counter[str]):
     """A counter that can be passed as ``count``."""
 
     def __call__(self, metric: str) -> None:
-        """Add one."""
         with _COUNTS_LOCK:
             self[metric] += 1
 
@@ -117,12 +114,10 @@ class FakeSecretsManager:
         self._lock = threading.Lock()
 
     def client(self) -> Any:
-        """Return the client."""
         return self
 
     @property
     def reads(self) -> int:
-        """The number of calls."""
         return len(self.requests)
 
     def rotate(self, secret: str) -> None:
@@ -131,7 +126,6 @@ class FakeSecretsManager:
         self.version += 1
 
     def get_secret_value(self, **request: Any) -> dict[str, Any]:
-        """Answer as Secrets Manager does."""
         with self._lock:
             self.requests.append(request)
         self.on_read()
@@ -159,12 +153,10 @@ class Request:
 
     @property
     def form(self) -> dict[str, list[str]]:
-        """The body as a form."""
         return parse_qs(self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
 
     @property
     def json(self) -> Any:
-        """The body as JSON."""
         return json.loads(self.body)
 
 
@@ -199,18 +191,11 @@ class FakeTransport:
         return answer if isinstance(answer, Response) else answer(request)
 
     def close(self) -> None:
-        """Count the call."""
         self.closed += 1
 
     def then(self, *script: Answer) -> None:
-        """Add to the script."""
         with self._lock:
             self._script.extend(script)
-
-    @property
-    def unused(self) -> int:
-        """The number of answers of the script that are left."""
-        return len(self._script)
 
 
 @dataclass
@@ -227,7 +212,6 @@ class FakeContext:
         self._ends = self.clock.now().monotonic + self.seconds
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return what is left."""
         return max(0, int((self._ends - self.clock.now().monotonic) * 1000))
 
 
@@ -248,7 +232,6 @@ def credentials(**changes: object) -> Credentials:
 
 
 def json_response(status: int, fields: object, retry_after: str | None = None) -> Response:
-    """Return an answer with a JSON body."""
     return Response(status, json.dumps(fields).encode(), retry_after)
 
 
@@ -282,14 +265,12 @@ def completion_fields(**changes: object) -> dict[str, object]:
 
 
 def completion(**changes: object) -> Completion:
-    """Return a completion."""
     read = read_completion(completion_fields(**changes))
     assert isinstance(read, Completion)
     return read
 
 
 def body(**changes: object) -> str:
-    """Return a plain SQS body."""
     return json.dumps(completion_fields(**changes))
 
 
@@ -362,7 +343,6 @@ def sqs_record(
 
 
 def sqs_event(*records: dict[str, Any]) -> dict[str, Any]:
-    """Return the event of a batch."""
     return {"Records": list(records)}
 
 
@@ -429,18 +409,11 @@ def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
 
 
 def texts_of(error: BaseException) -> str:
-    """Return everything that a careless log could show of an error: text, arguments, attributes, and its chain."""
-    seen: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        seen += [str(link), repr(link), repr(link.args), repr(vars(link)), *getattr(link, "__notes__", [])]
-        # As in a traceback: "from None" hides the context.
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return "\n".join(seen)
+    """Return everything that a careless log could show of an error, what ``from None`` hides excepted."""
+    return everything_about(error, suppressed=False)
 
 
 def holds_any(text: str, canaries: Sequence[str]) -> list[str]:
-    """Return those of ``canaries`` that ``text`` contains."""
     return [canary for canary in canaries if canary in text]
 
 

@@ -104,11 +104,9 @@ class _CurrentStdout:
     """Standard output at the time of writing: pytest replaces it for each phase of a test."""
 
     def write(self, text: str) -> int:
-        """Write."""
         return sys.stdout.write(text)
 
     def flush(self) -> None:
-        """Flush."""
         sys.stdout.flush()
 
 
@@ -126,7 +124,6 @@ def close(application: Application) -> None:
 
 
 def secret_of(thrive: StandIn, **changes: object) -> str:
-    """Return the text of the secret for a stand-in."""
     return secret_text(tenantId=thrive.tenant_id, clientSecret=thrive.client_secret, **changes)
 
 
@@ -151,16 +148,13 @@ class Output:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The lines about single messages."""
         return [line for line in self.logs if "message_id" in line]
 
     @property
     def invocations(self) -> list[dict[str, Any]]:
-        """The lines about invocations."""
         return [line for line in self.logs if line["message"] == "invocation"]
 
     def metric(self, name: str) -> list[float]:
-        """Return all values of one metric."""
         values: list[float] = []
         for blob in self.blobs:
             value = blob.get(name, [])

@@ -28,7 +28,6 @@ class PlainClient:
         self._pool = urllib3.PoolManager(retries=False, timeout=timeout, **pool_options)
 
     def close(self) -> None:
-        """Close the pooled connections."""
         self._pool.clear()
 
     def request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:

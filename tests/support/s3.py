@@ -35,20 +35,15 @@ class FakeS3:
             self.put(name.replace("__", "."), data)
 
     def client(self) -> Any:
-        """Return the client."""
         return self
 
     def put(self, name: str, data: str | bytes) -> None:
-        """Put a file under the prefix."""
         self.objects[PREFIX + name] = data if isinstance(data, bytes) else data.encode()
 
     def delete(self, name: str) -> None:
-        """Delete a file under the prefix."""
         del self.objects[PREFIX + name]
 
     def fail(self, error: Exception, operation: str | None = None) -> None:
-        """Let one operation fail from now on, or all."""
-
         def raise_it(called: str) -> None:
             if operation in {None, called}:
                 raise error
@@ -56,7 +51,6 @@ class FakeS3:
         self.on_call = raise_it
 
     def recover(self) -> None:
-        """Fail no longer."""
         self.on_call = lambda _operation: None
 
     def taken_calls(self) -> list[str]:
@@ -66,7 +60,6 @@ class FakeS3:
         return calls
 
     def list_objects_v2(self, **request: Any) -> dict[str, Any]:
-        """List a prefix; in one page."""
         self._note("list", "list")
         assert request == {"Bucket": "bucket", "Prefix": PREFIX, "Delimiter": "/"}
         return {
@@ -75,7 +68,6 @@ class FakeS3:
         }
 
     def get_object(self, **request: Any) -> dict[str, Any]:
-        """Return one object."""
         assert request.keys() == {"Bucket", "Key"}
         self._note("get", f"get {request['Key'].removeprefix(PREFIX)}")
         if request["Key"] not in self.objects:

@@ -21,7 +21,7 @@ SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:thrive-AbCdEf"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:learning-completions"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/boundaries/applications"
 
-# What a FIFO queue needs beside its type.
+# What a FIFO queue needs besides its type.
 FIFO = {"QueueType": "fifo", "UserWaitHours": "0"}
 CONFIG = {"ConfigUri": "s3://learning-config/thrive/", "ConfigKmsKeyArn": KEY}
 # Each must deploy; together they decide every condition both ways.
@@ -109,7 +109,6 @@ class Transformed:
     outputs: dict[str, Any]
 
     def of_type(self, resource_type: str) -> dict[str, dict[str, Any]]:
-        """Return the properties of each resource of a type, by logical id."""
         return {
             name: resource.get("Properties", {})
             for name, resource in self.resources.items()
@@ -117,12 +116,10 @@ class Transformed:
         }
 
     def one(self, resource_type: str) -> dict[str, Any]:
-        """Return the properties of the only resource of a type."""
         (properties,) = self.of_type(resource_type).values()
         return properties
 
     def properties(self, logical_id: str) -> dict[str, Any]:
-        """Return the properties of one resource."""
         return self.resources[logical_id]["Properties"]
 
     def depends_on(self, logical_id: str) -> set[str]:

@@ -28,8 +28,6 @@ _MODEL = botocore.session.get_session().get_service_model("sqs")
 
 @dataclass
 class Stored:
-    """A message in a queue."""
-
     id: str
     body: str
     sent: float
@@ -42,8 +40,6 @@ class Stored:
 
 @dataclass
 class SimulatedQueue:
-    """One queue."""
-
     url: str
     messages: list[Stored] = field(default_factory=list)
     deduplicated: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -87,7 +83,6 @@ class SimulatedSqs:
         return [message for message in queue.messages if message.visible_at > self.clock.now().wall]
 
     def of(self, operation: str) -> list[dict[str, Any]]:
-        """Return the requests of one operation."""
         return [request for name, request in self.calls if name == operation]
 
     def get_queue_attributes(self, **request: Any) -> Any:

@@ -42,28 +42,22 @@ class FakeSqs:
         self._lock = threading.Lock()
 
     def client(self) -> Any:
-        """Return the client."""
         return self
 
     def of(self, operation: str) -> list[dict[str, Any]]:
-        """Return the requests of one operation."""
         with self._lock:
             return [request for name, request in self.calls if name == operation]
 
     def entries(self, operation: str) -> list[dict[str, Any]]:
-        """Return the entries of all batch calls of one operation."""
         return [entry for request in self.of(operation) for entry in request["Entries"]]
 
     def send_message_batch(self, **request: Any) -> dict[str, Any]:
-        """Send up to ten messages."""
         return self._batch("send_message_batch", request)
 
     def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
-        """Set the visibility of up to ten messages."""
         return self._batch("change_message_visibility_batch", request)
 
     def send_message(self, **request: Any) -> dict[str, Any]:
-        """Send one message."""
         self._note("send_message", request)
         assert 0 <= request.get("DelaySeconds", 0) <= 900
         return {"MessageId": "sent"}

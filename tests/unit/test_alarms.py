@@ -1,12 +1,11 @@
-"""Each alarm of the template, evaluated as CloudWatch does it against made-up metrics: when it goes on and off.
+"""Each alarm of the template, evaluated as CloudWatch does it over invented metrics: when it goes on and off.
 
-A scenario is a stretch of operation, told minute by minute; it returns its length and the changes of state that it
+A scenario reports the metrics of some hours, minute by minute; it returns its length and the changes of state that it
 causes, by alarm. Any other alarm must stay off throughout.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from tests.support import sam_template
 from tests.support.alarms import Change, Metrics, changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 BUS = "learning"
 QUEUE = {name: {"QueueName": {"Fn::GetAtt": [name, "QueueName"]}} for name in ("SourceQueue", "DeadLetterQueue")}
@@ -392,7 +391,7 @@ def direct_events_are_lost(world: Operation) -> tuple[int, Expected]:
 
 
 @functools.cache
-def told(story: Callable[[Operation], tuple[int, Expected]]) -> tuple[Operation, int, Expected]:
+def played(story: Callable[[Operation], tuple[int, Expected]]) -> tuple[Operation, int, Expected]:
     world = Operation()
     minutes, expected = story(world)
     return world, minutes, expected
@@ -400,27 +399,25 @@ def told(story: Callable[[Operation], tuple[int, Expected]]) -> tuple[Operation,
 
 @pytest.mark.parametrize("story", SCENARIOS, ids=lambda story: story.__name__)
 def test_each_alarm_is_on_when_it_should_be_and_never_otherwise(story: Any) -> None:
-    world, minutes, expected = told(story)
+    world, minutes, expected = played(story)
     found = {name: changes(alarm, world, minutes) for name, alarm in alarms().items()}
     assert {name: states for name, states in found.items() if states} == expected
 
 
 @pytest.mark.parametrize("story", SCENARIOS, ids=lambda story: story.__name__)
 def test_no_alarm_rests_on_how_much_cloudwatch_reads(story: Any) -> None:
-    """AWS does not say how many periods it reads; reading more may delay an OK where a metric has gaps, no more."""
-    world, minutes, expected = told(story)
+    """AWS does not say how many periods it reads. Reading more may only delay an OK, where a metric has gaps."""
+    world, minutes, expected = played(story)
     for name, alarm in alarms().items():
-        states = [(change.state, change.minute) for change in changes(alarm, world, minutes, extra=0)]
-        assert [state for state, _ in states] == [change.state for change in expected.get(name, [])], name
-        assert [minute for state, minute in states if state == "ALARM"] == [
-            change.minute for change in expected.get(name, []) if change.state == "ALARM"
-        ], name
+        found, usual = changes(alarm, world, minutes, extra=0), expected.get(name, [])
+        assert [change.state for change in found] == [change.state for change in usual], name
+        assert [c for c in found if c.state == "ALARM"] == [c for c in usual if c.state == "ALARM"], name
 
 
 def test_every_alarm_goes_on_and_off_in_some_scenario() -> None:
     states: dict[str, set[str]] = {}
     for story in SCENARIOS:
-        for name, found in told(story)[2].items():
+        for name, found in played(story)[2].items():
             states.setdefault(name, set()).update(change.state for change in found)
     assert states == {name: {"ALARM", "OK"} for name in alarms()}
 
@@ -440,57 +437,6 @@ def test_alarms_on_queues_keep_their_state_without_data_and_others_are_then_fine
     queues = {"dead-letters", "undelivered", "oldest-message", "backlog", "in-flight"}
     # Nor does the function look at its configuration when nothing happens.
     assert treated == {name: "ignore" if name in queues | {"config-errors"} else "notBreaching" for name in treated}
-
-
-def mutants(alarm: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return the alarm with one setting changed, for every setting that decides when it is on."""
-    periods, threshold = int(alarm["EvaluationPeriods"]), float(alarm["Threshold"])
-    needed = int(alarm.get("DatapointsToAlarm", periods))
-    changed: dict[str, list[Any]] = {
-        "EvaluationPeriods": [periods + 1],
-        "DatapointsToAlarm": [needed - 1] if needed > 1 else [],
-        "Threshold": [threshold * 1.1, threshold * 0.9] if threshold else [1],
-        "ComparisonOperator": ["GreaterThanThreshold", "GreaterThanOrEqualToThreshold", "LessThanThreshold"],
-        "TreatMissingData": ["breaching"],
-    }
-    if "Metrics" not in alarm:
-        period = int(alarm["Period"])
-        changed |= {
-            "Period": [period * 2, max(60, period // 60 // 2 * 60)],
-            "Statistic": ["SampleCount"],
-            "Dimensions": [[*alarm["Dimensions"], {"Name": "Resource", "Value": "live"}]],
-            "Namespace": ["Elsewhere"],
-            "MetricName": ["Other"],
-        }
-    yield from (
-        {**alarm, name: value} for name, values in changed.items() for value in values if value != alarm.get(name)
-    )
-    if "Metrics" in alarm:
-        slower = copy.deepcopy(alarm)
-        for query in slower["Metrics"]:
-            query.get("MetricStat", {})["Period"] = 120
-        yield slower
-    for index, query in enumerate(alarm.get("Metrics", [])):
-        for setting, value in {"Stat": "SampleCount", "MetricName": "Other", "Dimensions": []}.items():
-            if "MetricStat" in query:
-                mutant = copy.deepcopy(alarm)
-                stat = mutant["Metrics"][index]["MetricStat"]
-                (stat if setting == "Stat" else stat["Metric"])[setting] = value
-                yield mutant
-
-
-@pytest.mark.parametrize("name", alarms())
-def test_no_setting_of_an_alarm_can_change_unnoticed(name: str) -> None:
-    """The scenarios notice every changed period, threshold, comparison, dimension, number of periods and the rest."""
-    stories = sorted(SCENARIOS, key=lambda story: name not in told(story)[2])
-    for mutant in mutants(alarms()[name]):
-        noticed = False
-        for story in stories:
-            world, minutes, expected = told(story)
-            if changes(mutant, world, minutes) != expected.get(name, []):
-                noticed = True
-                break
-        assert noticed, {key: value for key, value in mutant.items() if value != alarms()[name].get(key)}
 
 
 @pytest.mark.parametrize("hours", [6, 12, 24])

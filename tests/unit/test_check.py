@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,12 @@ from completion_sync.errors import UnsupportedEventError
 from sandbox.thrive_api import Fault
 from tests.support.fakes import CANARY, client_error, secret_text
 from tests.support.function import functioning, secret_of
+from tests.support.s3 import CONFIG_URI, FakeS3
 from tests.support.sqs import FakeSqs, fail_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from completion_sync.settings import Settings
     from tests.support.function import Function
     from tests.support.thrive import ContractedStandIn
 
@@ -28,13 +27,21 @@ REFUSED = client_error("AWS.SimpleQueueService.BatchEntryIdsNotDistinct", 400, "
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn) -> Callable[..., dict[str, dict[str, str]]]:
     """Return what checks a function, well configured by default, and returns the checks by name."""
+    build = bootstrap.build
 
     def run(
-        event: dict[str, Any] | None = None, prepare: Callable[[Function], None] = lambda _: None, **more: Any
+        event: dict[str, Any] | None = None,
+        prepare: Callable[[Function], None] = lambda _: None,
+        config: dict[str, str] | None = None,
+        **more: Any,
     ) -> dict[str, dict[str, str]]:
         sqs = FakeSqs()
         sqs.on_call = fail_with(REFUSED)
         secret = more.pop("secret", secret_of(thrive))
+        if config is not None:
+            more["CONFIG_URI"] = CONFIG_URI
+            s3 = FakeS3(**config)
+            monkeypatch.setattr(bootstrap, "build", lambda *args, **parts: build(*args, s3=s3.client, **parts))
         with functioning(monkeypatch, thrive.url, secret=secret, sqs=sqs, **more) as function:
             prepare(function)
             answer = function.invoke({"completionSync": "check", **(event or {})})
@@ -49,7 +56,7 @@ def check(monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn) -> Callabl
 
 
 def statuses(checks: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Return the status of each check; whatever is not in order has a remedy."""
+    """Return the status of each check; every warning or failure has a remedy."""
     assert all(one["remedy"] for one in checks.values() if one["status"] in {"warning", "failed"})
     return {name: one["status"] for name, one in checks.items()}
 
@@ -209,37 +216,21 @@ def test_a_changed_secret_is_read_again(check: Any, thrive: ContractedStandIn) -
     assert check(prepare=change)["secret"]["status"] == "failed"
 
 
-class Bucket:
-    """S3 with these files in the prefix."""
-
-    def __init__(self, **files: str) -> None:
-        self.files = {name.replace("_", "."): text.encode() for name, text in files.items()}
-
-    def list_objects_v2(self, **_query: Any) -> dict[str, Any]:
-        return {"Contents": [{"Key": f"p/{name}", "ETag": name} for name in self.files], "IsTruncated": False}
-
-    def get_object(self, **query: Any) -> dict[str, Any]:
-        name = query["Key"].removeprefix("p/")
-        return {"ETag": name, "Body": io.BytesIO(self.files[name])}
-
-
 MAPPING = json.dumps({"version": 1, "sources": [{"name": "x", "userRef": "a", "contentId": "b", "completedAt": "c"}]})
 
 
 @pytest.mark.parametrize(
     ("files", "status", "detail"),
     [
-        ({"mapping_json": MAPPING}, "ok", "a mapping (sources: 1)"),
-        ({"content_csv": "code,contentId\na,b\n"}, "ok", "no mapping, a content table"),
-        ({"mapping_json": "{"}, "failed", "mapping.json: line 1"),
-        ({"content_csv": "code\n"}, "failed", "content.csv: line 1"),
+        ({"mapping__json": MAPPING}, "ok", "a mapping (sources: 1)"),
+        ({"content__csv": "code,contentId\na,b\n"}, "ok", "no mapping, a content table"),
+        ({"mapping__json": "{"}, "failed", "mapping.json: line 1"),
+        ({"content__csv": "code\n"}, "failed", "content.csv: line 1"),
         ({}, "failed", "neither mapping.json nor content.csv"),
     ],
 )
-def test_the_configuration_is_read(
-    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn, files: dict[str, str], status: str, detail: str
-) -> None:
-    found = check_with_bucket(monkeypatch, thrive, Bucket(**files))["config"]
+def test_the_configuration_is_read(check: Any, files: dict[str, str], status: str, detail: str) -> None:
+    found = check(config=files)["config"]
 
     assert found["status"] == status
     assert detail in found["detail"]
@@ -251,29 +242,11 @@ def test_the_configuration_is_read(
     ids=["references", "ids", "invalid"],
 )
 def test_only_a_mapping_with_references_needs_the_read_scope(
-    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn, mapping: str, status: str
+    check: Any, thrive: ContractedStandIn, mapping: str, status: str
 ) -> None:
     thrive.faults.add(Fault(route="user", times=None, status=403))
 
-    found = check_with_bucket(monkeypatch, thrive, Bucket(mapping_json=mapping))
-
-    assert found["read-scope"]["status"] == status
-
-
-def check_with_bucket(
-    monkeypatch: pytest.MonkeyPatch, thrive: ContractedStandIn, bucket: Bucket
-) -> dict[str, dict[str, str]]:
-    """Check a function whose configuration is in this bucket."""
-    build = bootstrap.build
-
-    def with_bucket(settings: Settings, **parts: Any) -> Any:
-        return build(settings, s3=lambda: bucket, **parts)
-
-    monkeypatch.setattr(bootstrap, "build", with_bucket)
-    with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), CONFIG_URI="s3://bucket/p/") as function:
-        function.sqs.on_call = fail_with(REFUSED)
-        checks = function.invoke({"completionSync": "check"})["checks"]
-    return {one["name"].removeprefix("function-"): one for one in checks}
+    assert check(config={"mapping__json": mapping})["read-scope"]["status"] == status
 
 
 @pytest.mark.parametrize("event", [{"completionSync": "else"}, {"completionSync": True}, {"check": True}])

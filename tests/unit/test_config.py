@@ -1,4 +1,4 @@
-"""Configuration in S3: when it is listed and read, and what goes on with which copy when that fails."""
+"""Configuration in S3: when it is listed and read, and which copy is used when that fails."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_other_objects_are_ignored():
     assert world.mapping() is None
 
 
-# ---- a new version that is no good
+# ---- a new version that cannot be used
 
 
 def test_a_bad_mapping_without_a_copy_defers_everything_and_is_read_again_when_it_changes():
@@ -328,26 +328,20 @@ def test_a_file_that_vanishes_does_not_take_the_last_good_copy_with_it():
         world.content_id("B")
 
 
-def test_both_files_may_vanish():
-    world = World(mapping__json=IGNORING, content__csv=TABLE)
-    assert (world.mapping(), world.content_id("A")) == (Mapping((), ignores_others=True), "1")
-    world.s3.objects.clear()
-    assert (world.mapping(MAX_AGE), world.content_id("A")) == (Mapping((), ignores_others=True), "1")
-    assert world.config.has_error()
-
-
 @pytest.mark.parametrize(
-    "file", [{"mapping__json": IGNORING}, {"content__csv": TABLE}], ids=lambda file: next(iter(file))
+    "files", [{"mapping__json": IGNORING}, {"content__csv": TABLE}, {"mapping__json": IGNORING, "content__csv": TABLE}]
 )
-def test_the_only_file_may_vanish(file):
-    world = World(**file)
+def test_all_files_may_vanish(files):
+    world = World(**files)
 
-    def value(after: float) -> object:
-        return world.mapping(after) if "mapping__json" in file else world.content_id("A", after)
+    def values() -> list[object]:
+        began = world.begin(MAX_AGE)
+        mapping = world.config.mapping(began) if "mapping__json" in files else None
+        return [mapping, world.config.content_id("A", began) if "content__csv" in files else None]
 
-    good = value(0)
+    good = values()
     world.s3.objects.clear()
-    assert value(MAX_AGE) == good
+    assert values() == good
     assert world.config.has_error()
 
 
@@ -432,14 +426,6 @@ def test_with_a_copy_a_failure_changes_nothing_but_the_log(operation, error, rea
     assert world.config.has_error() is (reason == "misconfigured")
     world.s3.recover()
     assert world.mapping(RETRY_SECONDS) == Mapping((), ignores_others=True)
-
-
-def test_with_a_copy_of_the_table_its_codes_stay_known_while_s3_fails():
-    world = World(content__csv=TABLE)
-    assert world.content_id("A") == "1"
-    world.s3.fail(client_error("SlowDown", 503))
-    assert world.content_id("A", MAX_AGE) == "1"
-    assert world.deferral("B")[0] == "unavailable"
 
 
 def test_with_a_maximum_age_of_0_each_invocation_tries_again():

@@ -29,7 +29,6 @@ class RecordingEnvironment(dict):
         self.asked: set[str] = set()
 
     def get(self, key, default=None):
-        """Remember, then look up."""
         self.asked.add(key)
         return super().get(key, default)
 
@@ -72,7 +71,6 @@ def test_every_thrive_environment_is_named():
 
 
 def test_secret_needs_exactly_the_required_keys():
-    """A secret with exactly the required keys is accepted; without any of them it is not."""
     required = [row[0].split(" or ")[0].strip("`") for row in table_rows("## The secret") if row[1] == "required"]
     values = dict.fromkeys(required, "value")
     Credentials.parse(json.dumps(values))

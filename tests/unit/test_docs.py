@@ -13,14 +13,12 @@ DEFINED = {
 
 @pytest.mark.parametrize("page", ["guarantees.md", "threat-model.md"])
 def test_every_test_that_a_page_names_exists(page):
-    """A promise whose test was renamed or removed is found out."""
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
     assert named
     assert named - DEFINED == set()
 
 
 def test_every_promise_names_a_test():
-    """No sentence under the promise stands without a test."""
     page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
     promise = page.split("\n## The promise")[1].split("\n## ")[0]
     bullets = re.findall(r"^- .*(?:\n  .*)*", promise, flags=re.MULTILINE)

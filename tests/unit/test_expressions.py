@@ -11,7 +11,6 @@ import jmespath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jmespath.visitor import TreeInterpreter
 
 from completion_sync import expressions
 from completion_sync.errors import InvalidExpressionError
@@ -54,15 +53,11 @@ def test_functions_return_what_the_guide_says(text, expected):
     assert type(result) is type(expected)
 
 
-@pytest.mark.parametrize("name", ["lower", "upper", "trim", "to_string", "to_number", "length", "sort", "map"])
-def test_a_function_that_does_not_accept_what_it_meets_fails_with_its_name_and_without_the_value(name):
-    text = "map(&@, secret)" if name == "map" else f"{name}(secret)"
-    if name in ("to_string", "to_number"):
-        text = f"{name}(secret) | {name.removeprefix('to_').replace('string', 'abs').replace('number', 'abs')}(@)"
-    with pytest.raises(
-        EvaluationError, match=r"calls \w+\(\) with a value of a type that it does not accept"
-    ) as failed:
-        search(text, {"secret": True if name in ("to_string", "to_number") else 7})
+@pytest.mark.parametrize("text", ["lower(a)", "upper(a)", "trim(a)", "length(a)", "sort(a)", "map(&@, a)"])
+def test_a_function_that_does_not_accept_what_it_meets_fails_with_its_name_and_without_the_value(text):
+    problem = rf"calls {text.partition('(')[0]}\(\) with a value of a type that it does not accept"
+    with pytest.raises(EvaluationError, match=problem) as failed:
+        search(text, {"a": 7})
     assert failed.value.__context__ is None
     assert failed.value.__cause__ is None
 
@@ -275,21 +270,3 @@ def test_any_text_is_compiled_or_refused(text):
 def test_what_we_override_changes_no_result(text):
     value = {"a": [{"b": 2, "c": "x"}, {"b": 1, "c": "y"}], "z": {"b": 3}}
     assert search(text, value) == jmespath.search(text, value)
-
-
-def test_jmespath_still_has_what_expressions_override():
-    tree = jmespath.compile("a == lower(`1`) || sort_by(@, &b) || a[::2]").parsed
-    assert tree["type"] == "or_expression"
-    assert {"visit", "visit_function_expression", "visit_comparator"} <= set(dir(TreeInterpreter))
-    seen = []
-
-    def walk(node):
-        seen.append(node["type"])
-        for child in node["children"]:
-            if isinstance(child, dict):
-                walk(child)
-
-    walk(tree)
-    assert {"comparator", "function_expression", "literal", "expref", "slice", "field"} <= set(seen)
-    assert {"function", "signature"} == set(expressions._Functions.FUNCTION_TABLE["lower"])
-    assert set(jmespath.functions.Functions.FUNCTION_TABLE) < set(expressions._Functions.FUNCTION_TABLE)

@@ -19,7 +19,6 @@ FUNCTION = "CompletionFunction"
 
 
 def overrides(command: str) -> dict[str, str]:
-    """Return the parameters that a command is given."""
     given = SAMCONFIG["default"][command]["parameters"]["parameter_overrides"]
     return dict(part.split("=", 1) for part in given.split())
 

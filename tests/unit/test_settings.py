@@ -96,11 +96,6 @@ def test_unknown_variables_are_ignored():
     assert settings(PATH="/bin", THRIVE_UNKNOWN="x", thrive_environment="junk") == settings()
 
 
-def test_settings_cannot_be_changed():
-    with pytest.raises(AttributeError):
-        settings().scope = "api/all"
-
-
 @pytest.mark.parametrize(
     "variable",
     [

@@ -68,21 +68,6 @@ def test_every_module_has_its_place_in_the_order() -> None:
     assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 
-def test_imports_are_found_in_every_form_and_at_any_depth() -> None:
-    source = """
-import os.path
-from . import events, __version__
-from .retry import Clock
-def f():
-    import boto3
-    from botocore.config import Config
-    import completion_sync.queues
-if TYPE_CHECKING:
-    from completion_sync.tokens import TokenCache
-"""
-    assert imports(source) == ({"events", "retry", "queues", "tokens"}, {"os.path", "boto3", "botocore.config"})
-
-
 @pytest.mark.parametrize("module", ORDER)
 def test_imports_point_one_way_and_each_library_has_its_place(module: str) -> None:
     ours, others = imports_of(module)

@@ -76,7 +76,6 @@ def variables(stack: Transformed) -> dict[str, Any]:
 
 
 def test_visibility_exceeds_six_timeouts(stack: Transformed) -> None:
-    """A message stays hidden for six function timeouts and the longest window that the parameter allows."""
     timeout = stack.properties("CompletionFunction")["Timeout"]
     longest_window = sam_template.raw()["Parameters"]["BatchingWindowSeconds"]["MaxValue"]
     assert stack.properties("SourceQueue")["VisibilityTimeout"] >= 6 * timeout + longest_window
@@ -144,7 +143,7 @@ def test_dead_letters_outlive_the_source(days: int) -> None:
 
 
 def test_queues_of_a_pair_have_one_type(stack: Transformed) -> None:
-    """SQS redrives between queues of one type only; EventBridge, SNS and Lambda give up to standard queues only."""
+    """SQS redrives between queues of one type; EventBridge, SNS and Lambda send what failed to standard queues."""
     assert stack.properties("SourceQueue").get("FifoQueue") == stack.properties("DeadLetterQueue").get("FifoQueue")
     assert "FifoQueue" not in stack.properties("UndeliveredQueue")
 
@@ -248,7 +247,7 @@ def admitted_rules(stack: Transformed, policy: str) -> list[str]:
 
 @pytest.mark.parametrize("policy", ["SourceQueuePolicy", "UndeliveredQueuePolicy"])
 def test_the_queues_admit_the_rule_whatever_the_bus(stack_with_rule: Transformed, policy: str) -> None:
-    """In direct delivery too; the rule of before a change goes on until the change ends."""
+    """In direct delivery too. During an update, the old rule is in use until the update ends."""
     patterns = admitted_rules(stack_with_rule, policy)
     for admitted in (
         rule_arn(stack_with_rule),
@@ -401,7 +400,6 @@ def test_the_environment_is_accepted_by_the_function(stack: Transformed) -> None
 
 
 def test_permissions_are_exactly_these(stack: Transformed) -> None:
-    """Nothing but these actions on these resources; no wildcard in either."""
     secret = "ThriveSecret.Id" if "ThriveSecret" in stack.resources else SECRET
     expected = {
         *((f"sqs:{action}", "SourceQueue.Arn") for action in ("ReceiveMessage", "DeleteMessage")),
@@ -513,7 +511,6 @@ def longest_value(definition: dict[str, Any]) -> int:
 
 
 def alarm_metrics(stack: Transformed) -> list[dict[str, Any]]:
-    """Return every metric that an alarm watches."""
     metrics = []
     for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
         stats = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
@@ -538,13 +535,6 @@ def drawn_metrics(stack: Transformed) -> list[tuple[str, ...]]:
     return drawn
 
 
-def test_every_alarmed_metric_of_ours_is_emitted(stack: Transformed) -> None:
-    ours = [metric for metric in alarm_metrics(stack) if metric["Namespace"] == NAMESPACE]
-    assert {metric["MetricName"] for metric in ours} <= METRICS.keys()
-    for metric in ours:
-        assert metric["Dimensions"] == [{"Name": "service", "Value": variables(stack)["POWERTOOLS_SERVICE_NAME"]}]
-
-
 def test_every_drawn_metric_of_ours_is_emitted(stack: Transformed) -> None:
     ours = [metric for metric in drawn_metrics(stack) if metric[0] == NAMESPACE]
     assert {metric[1] for metric in ours} <= METRICS.keys()
@@ -561,11 +551,8 @@ def test_the_dashboard_shows_every_alarm(stack: Transformed) -> None:
 
 
 def test_alarms_tell_someone_what_to_do(stack: Transformed) -> None:
-    """Each has a text, a section of its own in docs/operate.md, and a target for both its states."""
     for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
         assert 100 <= len(alarm["AlarmDescription"]) <= 1024
-        slug = alarm["AlarmName"].removeprefix(sam_template.STACK + "-")
-        assert f"### {slug}\n" in manual()
         assert len(alarm["AlarmActions"]) == len(alarm["OKActions"]) == 1
 
 
@@ -573,7 +560,7 @@ def manual() -> str:
     return (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 
 
-def test_the_manual_describes_no_alarm_that_is_not_there() -> None:
+def test_the_manual_has_a_section_for_each_alarm_and_for_no_other() -> None:
     resources = sam_template.raw()["Resources"].values()
     names = [item["Properties"]["AlarmName"] for item in resources if item["Type"] == "AWS::CloudWatch::Alarm"]
     slugs = [name["Fn::Sub"].removeprefix("${AWS::StackName}-") for name in names]
@@ -632,7 +619,6 @@ def test_no_default_breaks_its_own_rule() -> None:
 
 
 def accepts(parameter: str, value: str) -> bool:
-    """Return whether CloudFormation would accept a value: pattern, allowed values, bounds."""
     definition = sam_template.raw()["Parameters"][parameter]
     values = value.split(",") if definition["Type"] == "CommaDelimitedList" else [value]
     return all(accepts_one(definition, one) for one in values)
@@ -650,85 +636,74 @@ def accepts_one(definition: dict[str, Any], value: str) -> bool:
     return len(value) <= definition.get("MaxLength", len(value))
 
 
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        ("AlarmEmail", "ops"),
-        ("AlarmEmail", "ops@example.com, more@example.com"),
-        ("AlarmTopicArn", "pager"),
-        ("AlarmTopicArn", "arn:aws:sns:eu-west-1:123456789012:pager.fifo"),
-        ("Architecture", "arm"),
-        ("AwsEndpointUrl", "https://attacker.example"),
-        ("AwsEndpointUrl", "http://10.0.0.1:4566"),
-        ("BacklogAlarmHours", "48"),
-        ("BatchSize", "0"),
-        ("BatchSize", "101"),
-        ("BatchingWindowSeconds", "61"),
-        ("ConfigKmsKeyArn", "alias/mine"),
-        ("ConfigUri", "s3://bucket/"),
-        ("ConfigUri", "s3://bucket/prefix"),
-        ("ConfigUri", "s3://bucket/two/levels/"),
-        ("ConfigUri", "https://bucket.s3.amazonaws.com/prefix/"),
-        ("EventBusName", "aws.partner/example.com/1"),
-        ("EventBusName", "arn:aws:events:eu-west-1:123456789012:event-bus/learning"),
-        ("EventDelivery", "pipe"),
-        ("EventDetailTypes", ""),
-        ("EventSources", "one,,two"),
-        ("KmsKeyArn", "alias/mine"),
-        ("KmsKeyArn", "arn:aws:kms:eu-west-1:123456789012:alias/mine"),
-        ("KmsKeyArn", "yes"),
-        ("LogLevel", "info"),
-        ("LogRetentionDays", "7"),
-        ("MaximumConcurrency", "1"),
-        ("MaximumConcurrency", "1001"),
-        ("OldestMessageAlarmSeconds", "60"),
-        ("PermissionsBoundaryArn", "arn:aws:iam::123456789012:role/applications"),
-        ("PreviousKmsKeyArn", "create"),
-        ("QueueRetentionDays", "4"),
-        ("QueueRetentionDays", "14"),
-        ("QueueType", "FIFO"),
-        ("ReadScope", "api/read  api/all"),
-        ("RequestsInFlight", "0"),
-        ("RolePath", ""),
-        ("RolePath", "/applications"),
-        ("RolePath", "//"),
-        ("SnapStart", "on"),
-        ("SnsTopicArn", "arn:aws:sns:eu-west-1:123456789012:completions.fifo"),
-        ("ThriveBaseUrl", "http://thrive.example"),
-        ("ThriveBaseUrl", "https://thrive.example/rest/v1"),
-        ("ThriveBaseUrl", "https://user@thrive.example"),
-        ("ThriveEnvironment", "test"),
-        ("ThriveScope", '"api/write"'),
-        ("ThriveScope", "api/write  api/read"),
-        ("ThriveSecretArn", "thrive"),
-        ("ThriveSecretArn", "arn:aws:ssm:eu-west-1:123456789012:parameter/thrive"),
-        ("ThriveSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:apps/thrive/prod"),
-        ("ThriveSecretKmsKeyArn", "alias/aws/secretsmanager"),
-        ("UserWaitHours", "12"),
+REFUSED = {
+    "AlarmEmail": ["ops", "ops@example.com, more@example.com"],
+    "AlarmTopicArn": ["pager", "arn:aws:sns:eu-west-1:123456789012:pager.fifo"],
+    "Architecture": ["arm"],
+    "AwsEndpointUrl": ["https://attacker.example", "http://10.0.0.1:4566"],
+    "BacklogAlarmHours": ["48"],
+    "BatchSize": ["0", "101"],
+    "BatchingWindowSeconds": ["61"],
+    "ConfigKmsKeyArn": ["alias/mine"],
+    "ConfigUri": [
+        "s3://bucket/",
+        "s3://bucket/prefix",
+        "s3://bucket/two/levels/",
+        "https://bucket.s3.amazonaws.com/prefix/",
     ],
-)
-def test_nonsense_is_refused_before_anything_is_created(parameter: str, value: str) -> None:
+    "EventBusName": ["aws.partner/example.com/1", "arn:aws:events:eu-west-1:123456789012:event-bus/learning"],
+    "EventDelivery": ["pipe"],
+    "EventDetailTypes": [""],
+    "EventSources": ["one,,two"],
+    "KmsKeyArn": ["alias/mine", "arn:aws:kms:eu-west-1:123456789012:alias/mine", "yes"],
+    "LogLevel": ["info"],
+    "LogRetentionDays": ["7"],
+    "MaximumConcurrency": ["1", "1001"],
+    "OldestMessageAlarmSeconds": ["60"],
+    "PermissionsBoundaryArn": ["arn:aws:iam::123456789012:role/applications"],
+    "PreviousKmsKeyArn": ["create"],
+    "QueueRetentionDays": ["4", "14"],
+    "QueueType": ["FIFO"],
+    "ReadScope": ["api/read  api/all"],
+    "RequestsInFlight": ["0"],
+    "RolePath": ["", "/applications", "//"],
+    "SnapStart": ["on"],
+    "SnsTopicArn": ["arn:aws:sns:eu-west-1:123456789012:completions.fifo"],
+    "ThriveBaseUrl": ["http://thrive.example", "https://thrive.example/rest/v1", "https://user@thrive.example"],
+    "ThriveEnvironment": ["test"],
+    "ThriveScope": ['"api/write"', "api/write  api/read"],
+    "ThriveSecretArn": [
+        "thrive",
+        "arn:aws:ssm:eu-west-1:123456789012:parameter/thrive",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:apps/thrive/prod",
+    ],
+    "ThriveSecretKmsKeyArn": ["alias/aws/secretsmanager"],
+    "UserWaitHours": ["12"],
+}
+ACCEPTED = {
+    "AwsEndpointUrl": ["http://host.docker.internal:4566"],
+    "EventDetailTypes": ["Course Completed,Quiz Passed"],
+    "EventSources": ["com.example.learning,hr-suite"],
+    "KmsKeyArn": ["arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab"],
+    "PermissionsBoundaryArn": ["arn:aws:iam::aws:policy/PowerUserAccess"],
+    "RolePath": ["/applications/learning/"],
+    "ThriveBaseUrl": ["http://127.0.0.1:8080", "http://172.17.0.1:8080", "https://stand-in.example:8443"],
+    "ThriveScope": ["", "api/read api/write"],
+    "ThriveSecretArn": ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:apps/thrive/prod-AbCdEf"],
+}
+
+
+def pairs(table: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(parameter, value) for parameter, values in table.items() for value in values]
+
+
+@pytest.mark.parametrize(("parameter", "value"), pairs(REFUSED))
+def test_bad_values_are_refused_before_anything_is_created(parameter: str, value: str) -> None:
     assert not accepts(parameter, value)
 
 
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        ("AwsEndpointUrl", "http://host.docker.internal:4566"),
-        ("EventDetailTypes", "Course Completed,Quiz Passed"),
-        ("EventSources", "com.example.learning,hr-suite"),
-        ("KmsKeyArn", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab"),
-        ("PermissionsBoundaryArn", "arn:aws:iam::aws:policy/PowerUserAccess"),
-        ("RolePath", "/applications/learning/"),
-        ("ThriveBaseUrl", "http://127.0.0.1:8080"),
-        ("ThriveBaseUrl", "http://172.17.0.1:8080"),
-        ("ThriveBaseUrl", "https://stand-in.example:8443"),
-        ("ThriveScope", ""),
-        ("ThriveScope", "api/read api/write"),
-        ("ThriveSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:apps/thrive/prod-AbCdEf"),
-    ],
-)
-def test_sense_is_accepted(parameter: str, value: str) -> None:
+@pytest.mark.parametrize(("parameter", "value"), pairs(ACCEPTED))
+def test_good_values_are_accepted(parameter: str, value: str) -> None:
     assert accepts(parameter, value)
 
 

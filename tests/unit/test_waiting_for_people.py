@@ -81,7 +81,7 @@ def test_the_message_is_rejected_with_receives_to_spare_and_before_it_expires(ho
 
 
 @pytest.mark.parametrize(("hours", "days"), ALLOWED)
-def test_so_it_is_if_lookups_fail_for_a_day_meanwhile(hours, days):
+def test_the_same_holds_if_lookups_fail_for_a_day_meanwhile(hours, days):
     receives, retention = source_queue(days)
     uniform = random.Random(days).uniform
     for outage in range(0, hours * HOUR, 6 * HOUR):
