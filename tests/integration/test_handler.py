@@ -125,6 +125,7 @@ class Row:
     message: dict[str, Any] | None = None
     prepare: Any = None  # called with the function and the stand-in
     seconds: float = 30.0
+    timeout: str = "10"
 
 
 def record_before(it, _):
@@ -162,7 +163,7 @@ ROWS = {
     **{str(status): unavailable(status=status) for status in (102, 103, 204, 408, 425, 500, 502, 503, 599)},
     "reset": unavailable(ending="reset"),
     "closed": unavailable(ending="close"),
-    "timeout": unavailable(ending="black_hole"),
+    "timeout": Row("deferred", "unavailable", always(ending="black_hole"), timeout="0.4"),
     "401": Row("deferred", "unauthorized", always(status=401)),
     "403": Row("deferred", "unauthorized", always(status=403)),
     "credentials refused": Row(
@@ -189,7 +190,7 @@ def under(thrive, monkeypatch):
 
     @contextmanager
     def arrange(row):
-        with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), REQUEST_TIMEOUT_SECONDS="0.4") as it:
+        with functioning(monkeypatch, thrive.url, secret=secret_of(thrive), REQUEST_TIMEOUT_SECONDS=row.timeout) as it:
             if row.prepare is not None:
                 row.prepare(it, thrive)
             if row.fault is not None:
