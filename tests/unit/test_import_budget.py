@@ -107,7 +107,3 @@ def test_importing_the_handler_and_serving_load_only_what_is_listed(loaded):
     assert unexpected(at_import) == set()
     assert unexpected(by_first_batch) == set()
     assert by_second_batch == set()
-
-
-def test_importing_the_handler_loads_no_aws_client(loaded):
-    assert not loaded[0] & {"boto3", "botocore.session", "botocore.client"}

@@ -60,17 +60,13 @@ def imports(source: str) -> tuple[set[str], set[str]]:
     return ours, others
 
 
-def imports_of(module: str) -> tuple[set[str], set[str]]:
-    return imports((PACKAGE / f"{module}.py").read_text())
-
-
 def test_every_module_has_its_place_in_the_order() -> None:
     assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 
 @pytest.mark.parametrize("module", ORDER)
 def test_imports_point_one_way_and_each_library_has_its_place(module: str) -> None:
-    ours, others = imports_of(module)
+    ours, others = imports((PACKAGE / f"{module}.py").read_text())
     roots = {name.partition(".")[0] for name in others}
     assert ours <= set(ORDER[: ORDER.index(module)])
     assert module not in GROUND or ours <= {"errors"}
