@@ -83,8 +83,7 @@ Behaviour = Callable[[Peer], None]
 class RawServer:
     """Listens on a free port of 127.0.0.1 for as long as its ``with`` block lasts.
 
-    ``accepts`` counts connections and ``refused`` failed TLS handshakes; ``requests`` holds complete requests and
-    ``partial`` the bytes of incomplete ones.
+    ``accepts`` counts connections; ``requests`` holds complete requests and ``partial`` the bytes of incomplete ones.
     """
 
     def __init__(
@@ -95,12 +94,11 @@ class RawServer:
         self._at_accept = at_accept
         self._tls = tls
         self._stopped = threading.Event()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.accepts = 0
-        self.refused = 0
         self.requests: list[Received] = []
         self.partial: list[bytes] = []
 
@@ -136,11 +134,6 @@ class RawServer:
         """The base URL."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
-    def wait_for_requests(self, count: int) -> None:
-        """Wait until ``count`` requests have arrived."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.requests) >= count, _PATIENCE_SECONDS), "too few requests"
-
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
@@ -161,7 +154,6 @@ class RawServer:
             try:
                 sock = self._tls.wrap_socket(sock, server_side=True)
             except OSError:
-                self.refused += 1
                 return
             self._sockets.append(sock)
         peer = Peer(sock, self._stopped)
@@ -171,10 +163,9 @@ class RawServer:
                 self._at_accept(peer)
             while (received := self._receive(sock)) is not None:
                 peer.received = received
-                with self._changed:
+                with self._lock:
                     self.requests.append(received)
                     behaviour = self._script.pop(0) if len(self._script) > 1 else self._script[0]
-                    self._changed.notify_all()
                 behaviour(peer)
 
     def _receive(self, sock: socket.socket) -> Received | None:
