@@ -30,8 +30,6 @@ FLAKY = "flaky"  # answers 500 to every second request
 REFUSING = "refusing"
 FORBIDDING = "forbidding"
 
-State = str | float | Exception
-
 
 class Thrive:
     """Answers by ``state``, or by ``states[user]``: as above, with 429 and that Retry-After (0: none), or by raising.
