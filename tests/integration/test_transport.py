@@ -309,14 +309,14 @@ def test_dead_addresses_leave_time_for_one_that_lives(family, monkeypatch):
 def test_tls_handshake_that_never_comes_ends_at_the_deadline_connecting_included(monkeypatch):
     class SlowToConnect(connections._DeadlineSocket):
         def connect(self, address):
-            time.sleep(SHORT)
+            time.sleep(SHORT * 1.8)
             super().connect(address)
 
     monkeypatch.setattr(connections, "_DeadlineSocket", SlowToConnect)
     with RawServer(answer(201), at_accept=silence) as server, client(f"https://127.0.0.1:{server.port}") as transport:
         result, ratio = timed(transport, SHORT * 2)
     assert result in {LATE, "no connection in time"}
-    assert 0.9 < ratio < 1.4
+    assert 0.9 < ratio < 1.8  # 1.9 if connecting did not count
 
 
 # --- Sockets ------------------------------------------------------------------------------------------------------
