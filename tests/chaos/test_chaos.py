@@ -70,6 +70,5 @@ def test_a_fifo_queue_keeps_its_order_through_a_storm(fifo_storm: World) -> None
 
 
 def test_one_seed_gives_one_schedule() -> None:
-    """The same seed gives the same steps, another seed others."""
     assert schedule(7, 2) == schedule(7, 2)
     assert schedule(7, 2) != schedule(8, 2)

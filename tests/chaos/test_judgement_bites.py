@@ -67,7 +67,6 @@ SPOILT: dict[str, tuple[Callable[[Evidence], dict[str, Any]], str]] = {
 
 @pytest.mark.parametrize("what", SPOILT)
 def test_the_judgement_notices(storm: World, what: str) -> None:
-    """What is spoilt in the evidence is named."""
     evidence = gather(storm)
     spoil, complaint = SPOILT[what]
     assert any(complaint in problem for problem in judge(replace(evidence, **spoil(evidence))))
@@ -87,5 +86,4 @@ def test_the_evidence_is_what_is_there(storm: World) -> None:
 
 
 def test_a_group_out_of_order_is_noticed(fifo_storm: World) -> None:
-    """Two records of one group in reverse order are named."""
     assert out_of_order(fifo_storm.sent, gather(fifo_storm).records[::-1]) != []

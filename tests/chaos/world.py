@@ -157,7 +157,6 @@ class World:
         return sorted(name for name in self.planned if not self.hits[name])
 
     def cut_connections(self) -> None:
-        """Reset every connection to Thrive."""
         self.api.down()
         self.listen_again()
 
@@ -171,7 +170,6 @@ class World:
         self.api.up()
 
     def outputs(self) -> dict[str, str]:
-        """Return what the function and its runtime have written, by file."""
         return {path.name: path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log"))}
 
 

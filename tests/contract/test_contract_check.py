@@ -26,7 +26,6 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
     ],
 )
 def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
-    """A request that the contract describes passes."""
     assert_request_matches_contract(method, path, headers, body)
 
 
@@ -58,13 +57,11 @@ def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str
 def test_all_other_requests_are_refused(
     method: str, path: str, headers: dict[str, str], body: bytes, reason: str
 ) -> None:
-    """A request that the contract does not describe fails, with the reason."""
     with pytest.raises(AssertionError, match=reason):
         assert_request_matches_contract(method, path, headers, body)
 
 
 def test_a_refusal_shows_no_values() -> None:
-    """The message names what is wrong, and holds neither a token nor a member's value."""
     headers = {**JSON, "Authorization": "Bearer canary-token"}
 
     with pytest.raises(AssertionError) as refused:

@@ -152,7 +152,6 @@ PLANTED: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize("place", PLANTED)
 def test_the_search_finds_a_planted_leak(place: str) -> None:
-    """A deliberate leak is found in its place and under its name."""
     name, careless = PLANTED[place]
     with world(secret=secret_text(), token=token(1)) as it, mock.patch(f"completion_sync.{name}", careless):
         assert "secret" in leaks(it, DIRECT)[place.partition(":")[0]]
@@ -162,7 +161,6 @@ def test_the_search_finds_a_planted_leak(place: str) -> None:
 
 
 def token(number: int) -> Behaviour:
-    """Answer with a canary token."""
     return answer(200, json.dumps({"access_token": TOKENS[number - 1], "token_type": "Bearer"}).encode())
 
 

@@ -105,7 +105,6 @@ _tables = st.lists(st.lists(_cells, max_size=3), max_size=5).map(lambda rows: wr
 
 
 def written(rows: list[list[str]]) -> bytes:
-    """Return rows as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([value.replace("\0", " ") for value in row] for row in rows)
     return text.getvalue().encode("utf-8", "surrogatepass")

@@ -26,7 +26,6 @@ _PLACES += "|userId (or|and) userRef|contentId (or|and) contentCode"
 
 
 def hostile(text: object, name: str = HOSTILE) -> dict[str, Any]:
-    """Return a record with this body."""
     return sqs_record("", message_id=name) | {"body": text}
 
 

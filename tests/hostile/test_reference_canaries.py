@@ -75,7 +75,6 @@ EVENTS = pytest.mark.parametrize("event", [BATCH, DIRECT], ids=["batch", "direct
 
 
 def configuration() -> FakeS3:
-    """Return S3 with the mapping and the table."""
     return FakeS3(mapping__json=MAPPING, content__csv=TABLE)
 
 
@@ -104,7 +103,6 @@ PLANTED: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize("place", PLANTED)
 def test_the_search_finds_a_planted_reference(place: str) -> None:
-    """A deliberate leak of the reference is found in its place."""
     name, careless = PLANTED[place]
     with (
         world(secret=secret_text(), token=token(1), s3=configuration()) as it,

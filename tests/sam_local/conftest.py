@@ -97,7 +97,6 @@ def docker() -> None:
 
 @pytest.fixture(scope="session")
 def built(docker: None) -> None:
-    """Build what `sam local` runs."""
     sam("build")
 
 
@@ -130,7 +129,6 @@ def start_lambda(neighbours: Neighbours, tmp_path: Path) -> Iterator[tuple[str, 
 
 
 def is_free(host: str, port: int) -> bool:
-    """Tell whether nothing listens there."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) != 0

@@ -81,7 +81,6 @@ class Environment:
         self._application: Any = None
 
     def application(self) -> Any:
-        """Return what ``bootstrap.application`` returns in this process."""
         if self._application is None:
             world = self._world
             package = world.package
@@ -93,11 +92,9 @@ class Environment:
         return self._application
 
     def pool(self, clock: object) -> Pool:
-        """Return a new connection pool."""
         return Pool(self._world, self, clock)
 
     def invoke(self, invocation: Invocation) -> None:
-        """Thaw it and hand it an event."""
         world, process = self._world, self.process
         self.invocation = invocation
         if process.frozen:
@@ -170,8 +167,6 @@ class Memory:
 
 
 class Context:
-    """Lambda's context object."""
-
     def __init__(self, world: World, invocation: Invocation) -> None:
         self.aws_request_id = f"00000000-0000-4000-8000-{invocation.number:012d}"
         self.function_name = "simulated"
@@ -179,13 +174,10 @@ class Context:
         self._ends = invocation.started + FUNCTION_TIMEOUT
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the time that is left."""
         return max(0, int((self._ends - self._world.kernel.now) * 1000))
 
 
 class Fleet:
-    """All execution environments of the function."""
-
     def __init__(self, world: World) -> None:
         self.environments: list[Environment] = []
         self.idle: list[Environment] = []
@@ -194,16 +186,13 @@ class Fleet:
         self._world = world
 
     def environment(self) -> Environment:
-        """Return the environment whose thread runs now."""
         process = self._world.kernel.process
         return next(environment for environment in reversed(self.environments) if environment.process is process)
 
     def invoke(self, event: dict[str, Any], messages: list[tuple[Stored, str]]) -> None:
-        """Invoke the function for a batch."""
         self._invoke(Invocation(0, event, 0.0, messages))
 
     def invoke_directly(self, sent: Sent, attempt: int = 1) -> None:
-        """Invoke the function for an event, asynchronously."""
         self._invoke(Invocation(0, json.loads(sent.body), 0.0, direct=sent, attempt=attempt))
 
     def _invoke(self, invocation: Invocation) -> None:
@@ -222,7 +211,6 @@ class Fleet:
         environment.invoke(invocation)
 
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
-        """Take the function's answer, or what it raised."""
         self.idle.append(environment)
         self._world.watch.returned(environment, invocation, outcome)
         if invocation.direct is not None:
@@ -232,7 +220,6 @@ class Fleet:
             self._world.poller.settle(invocation, outcome)
 
     def died(self, environment: Environment, invocation: Invocation) -> None:
-        """Note an environment that dies in an invocation."""
         self._world.trace("died", environment.name)
         if invocation.direct is not None:
             self._try_again(invocation)
@@ -258,7 +245,6 @@ class Poller:
         self._next: float | None = None
 
     def look(self) -> None:
-        """Look into the queue now."""
         self._look_at(self._world.kernel.now)
 
     def _look_at(self, time: float) -> None:
@@ -310,7 +296,6 @@ class Poller:
         }
 
     def settle(self, invocation: Invocation, outcome: Any) -> None:
-        """Delete what the answer leaves out of its failures, by the mapping's rules."""
         self._busy -= 1
         known = {message.id for message, _ in invocation.messages}
         failed = failures(outcome, known)

@@ -55,7 +55,7 @@ _REPLACED: dict[str, Any] = {
         Lock=sim.Lock, RLock=sim.RLock, Semaphore=sim.Semaphore, local=threading.local, Thread=threading.Thread
     ),
     "concurrent.futures": SimpleNamespace(
-        Executor=sim.Executor, Future=sim.Future, ThreadPoolExecutor=sim.ThreadPoolExecutor, wait=sim.wait
+        Executor=object, Future=sim.Future, ThreadPoolExecutor=sim.ThreadPoolExecutor, wait=sim.wait
     ),
 }
 

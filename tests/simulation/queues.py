@@ -29,8 +29,6 @@ MAX_DELAY = 900
 
 @dataclass(eq=False)
 class Stored:
-    """A message in a queue."""
-
     id: str
     body: str
     sent_at: float
@@ -44,8 +42,6 @@ class Stored:
 
 
 class Queue:
-    """One queue."""
-
     def __init__(
         self,
         world: World,
@@ -56,7 +52,6 @@ class Queue:
         max_receive_count: int = 1,
         limit: float = float("inf"),
     ) -> None:
-        """:param limit: how many messages may be in flight."""
         self.name = name + (".fifo" if fifo else "")
         self.arn = f"arn:aws:sqs:eu-west-2:123456789012:{self.name}"
         self.url = f"{ENDPOINT}/123456789012/{self.name}"
@@ -73,7 +68,6 @@ class Queue:
     def send(
         self, body: str, *, group: str | None = None, delay: float = 0.0, attributes: dict[str, str] | None = None
     ) -> Stored:
-        """Add a message."""
         self._count += 1
         now = self._world.kernel.now
         message = Stored(f"{self.name}-{self._count:04d}", body, now, now + delay, group, attributes or {})
@@ -135,7 +129,6 @@ class Queue:
             self.stored.append(message)
 
     def change_visibility(self, receipt: str, seconds: int) -> str | None:
-        """Change it; return an error code or None."""
         now = self._world.kernel.now
         message = next((message for message in self.stored if message.receipt == receipt), None)
         if message is None:
@@ -160,7 +153,6 @@ class SqsClient:
         self._environment = environment
 
     def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Change the visibility of up to ten messages."""
         queue = self._queue(QueueUrl)
 
         def change(entry: dict[str, Any]) -> str | None:
@@ -170,7 +162,6 @@ class SqsClient:
         return self._batch("ChangeMessageVisibilityBatch", Entries, change)
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Send up to ten messages."""
         queue = self._queue(QueueUrl)
         if sum(len(str(entry).encode("utf-8", "replace")) for entry in Entries) > 1_048_576:
             self._world.violate("a batch call of more than 1 MiB")
@@ -190,7 +181,6 @@ class SqsClient:
         return self._batch("SendMessageBatch", Entries, send)
 
     def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int = 0, **_fifo: str) -> dict[str, Any]:  # noqa: N803
-        """Send one message."""
         queue = self._queue(QueueUrl)
 
         def send() -> None:

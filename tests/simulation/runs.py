@@ -24,8 +24,6 @@ _LOOK_SECONDS = 0.1
 
 @dataclass
 class Summary:
-    """What came of many runs."""
-
     runs: int = 0
     messages: int = 0
     invocations: int = 0
@@ -35,7 +33,6 @@ class Summary:
     seconds: float = 0.0
 
     def add(self, report: Report) -> None:
-        """Count one more."""
         self.runs += 1
         self.messages += report.messages
         self.invocations += report.invocations
@@ -59,7 +56,6 @@ class WrongError(AssertionError):
 
 
 def first_wrong(seeds: Iterable[int], package: Package) -> Report | None:
-    """Run seeds until one fails; return the report of that one."""
     return next((report for report in (simulate(package, seed) for seed in seeds) if report.violations), None)
 
 

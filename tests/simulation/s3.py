@@ -57,14 +57,11 @@ class Bucket(FakeS3):
 
 
 class _Body:
-    """The body of one object."""
-
     def __init__(self, world: World, data: bytes) -> None:
         self._world = world
         self._data = self._left = data
 
     def read(self, amount: int) -> bytes:
-        """Read at most ``amount`` bytes."""
         world = self._world
         world.kernel.switch()
         trouble = trouble_of(world)
@@ -82,6 +79,5 @@ class _Body:
 
 
 def trouble_of(world: World) -> str | None:
-    """Draw the trouble that S3 has now."""
     fails = world.chance_of("config-fails")
     return world.trouble("config") or (world.rng.choice(CONFIG_TROUBLES) if fails else None)

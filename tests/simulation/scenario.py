@@ -42,7 +42,6 @@ class Spell:
     where: str
 
     def covers(self, now: float) -> bool:
-        """Return whether it is on."""
         return self.start <= now < self.end
 
 
@@ -67,7 +66,6 @@ class Sent:
 
     @property
     def name(self) -> str:
-        """Its name in traces."""
         return f"#{self.number}"
 
 
@@ -126,7 +124,6 @@ class Scenario:
     latency: float = 0.15
 
     def spell(self, where: str, now: float) -> str | None:
-        """Return the trouble that is on now."""
         return next((spell.kind for spell in self.spells if spell.where == where and spell.covers(now)), None)
 
 
@@ -196,7 +193,6 @@ _INVALID = (
 
 
 def draw(seed: int) -> Scenario:
-    """Draw a scenario."""
     rng = random.Random(seed)
     dice = rng.random()
     if dice < 0.08:

@@ -31,7 +31,6 @@ def test_one_seed_is_one_run(seed: int) -> None:
 
 
 def test_the_scenarios_hold_every_kind_of_trouble() -> None:
-    """Among the seeds are both kinds of queue, day-long outages, both orders of rotation, every trouble and noise."""
     drawn = [draw(seed) for seed in range(SEEDS)]
     spells = {(spell.where, spell.kind) for scenario in drawn for spell in scenario.spells}
     rotations = [[what.partition("-")[0] for _, what, _ in scenario.secrets] for scenario in drawn]

@@ -54,7 +54,6 @@ class Answer:
     retry_after: str | None = None
 
     def fields(self) -> dict[str, Any] | None:
-        """Return the body if it is a JSON object."""
         try:
             value = json.loads(self.body or b"")
         except ValueError:
@@ -126,7 +125,6 @@ class FakeResponse:
         self._body = answer.body
 
     def read(self, amount: int) -> bytes:
-        """Read at most ``amount`` bytes."""
         if self._body is None:
             raise ProtocolError(f"IncompleteRead {MARKER}")
         body, self._body = self._body[:amount], self._body[amount:]
@@ -151,7 +149,6 @@ class Pool:
         self._idle: list[Any] = []
 
     def close(self) -> None:
-        """Drop every idle connection."""
         self._idle.clear()
 
     def urlopen(
@@ -361,7 +358,6 @@ class _Bucket:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Return whether a request is let through now."""
         self._tokens = min(self._limit.burst, self._tokens + (now - self._at) * self._limit.per_second)
         self._at = now
         if self._tokens < 1:
@@ -397,7 +393,6 @@ class SecretsClient:
         self._environment = environment
 
     def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, Any]:  # noqa: N803
-        """Read the current version."""
         world = self._world
         world.watch.secret_read(self._environment)
         world.kernel.switch()

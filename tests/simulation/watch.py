@@ -109,7 +109,6 @@ class Watch:
     # ---- Thrive
 
     def called(self, call: Call) -> None:
-        """Note a request that leaves."""
         memory = call.environment.memory
         memory.asked_at = self._world.kernel.now
         if call.kind != "tokens":
@@ -124,7 +123,6 @@ class Watch:
         return sent.group if self._world.source.fifo else sent.key
 
     def arrived(self, call: Call) -> None:
-        """Note a request that arrives."""
         if call.kind == "tokens":
             self._token_request(call)
             return
@@ -270,7 +268,6 @@ class Watch:
         return getattr(call.environment, name)
 
     def committed(self, key: str) -> None:
-        """Note a record that is made."""
         self._commits.append(self._world.kernel.now)
 
     def stale_connection(self, environment: Environment) -> None:
@@ -279,7 +276,6 @@ class Watch:
             self._bad("a request on a connection that was idle for more than a minute")
 
     def secret_read(self, environment: Environment) -> None:
-        """Note a read of the secret that begins."""
         self.calls["secrets"] += 1
         memory, now = environment.memory, self._world.kernel.now
         memory.asked_at = now
@@ -297,7 +293,6 @@ class Watch:
         memory.secret_asked_at, memory.secret_was_given, memory.unread_refusal = now, False, False
 
     def secret_given(self, environment: Environment) -> None:
-        """Note the secret that a read returns."""
         environment.memory.secret_was_given = True
         environment.memory.secret = self._world.current_secret
         environment.memory.refusals_at_read = environment.memory.refusals
@@ -305,7 +300,6 @@ class Watch:
     # ---- S3
 
     def config_asked(self, environment: Environment, call: str) -> None:
-        """Note a call to S3 that begins."""
         memory = environment.memory
         if call == "list":
             memory.config_listed_at = self._world.kernel.now
@@ -375,7 +369,6 @@ class Watch:
             environment.invocation.postponed.update(receipts)
 
     def postponed(self, message: Stored, seconds: int) -> None:
-        """Note a message that is postponed."""
         environment = self._world.fleet.environment()
         whole = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(message.receives - 1, 30))
         longest = max(whole, environment.memory.longest_retry_after, 60.0) + 1
@@ -410,7 +403,6 @@ class Watch:
             self._bad(f"put off by {seconds} s for an unknown person, {age:.0f} s old")
 
     def dead_lettered(self, body: str, attributes: Mapping[str, str]) -> None:
-        """Note a message that the function sends to the dead-letter queue."""
         self.output(json.dumps(dict(attributes)))
         source = attributes.get("sourceMessageId", "")
         sent = self.sent_of.get(source) or next(
@@ -458,19 +450,16 @@ class Watch:
             self._bad(f"{sent.name} ({sent.fate}) was acknowledged without an answer or a dead letter")
 
     def expired(self, message: Stored) -> None:
-        """Note a message that expires."""
         self._bad(f"{message.id} expired")
 
     # ---- Lambda
 
     def stopped_hard(self, environment: Environment, invocation: Invocation) -> None:
-        """Note an invocation that reaches its timeout."""
         self._world.trace("stopped hard", environment.name)
         if not environment.process.stalled:
             self._bad(f"invocation {invocation.number} ran into the hard stop")
 
     def logged(self, environment: Environment, text: str) -> None:
-        """Check a line that the function writes."""
         self.output(text)
         invocation, line = environment.invocation, json.loads(text)
         if invocation is None:
@@ -486,7 +475,6 @@ class Watch:
                 calls.announced(str(line.get("message", "")))
 
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
-        """Check an invocation that ends by itself."""
         if isinstance(outcome, Exception):
             self._world.trace("raised", type(outcome).__name__)
             self.output(f"{outcome} {outcome!r}")
@@ -676,11 +664,9 @@ class Watch:
     # ---- the end
 
     def last_settled(self) -> float:
-        """Return when the last message was settled."""
         return max(self._settled_at.values())
 
     def end(self) -> None:
-        """Judge the run as a whole."""
         world = self._world
         redriven = {self.sent_of[message.id].number for message in world.source.redriven}
         undelivered = {sent.number for sent in world.fleet.undelivered}

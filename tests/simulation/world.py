@@ -82,7 +82,6 @@ class World:
             self.kernel.at(at, lambda what=what, secret=secret: self._rotate(what, secret))
 
     def run(self) -> Report:
-        """Run it to the end, and judge."""
         bootstrap: Any = self.package.bootstrap
         bootstrap.application = lambda: self.fleet.environment().application()
         bootstrap.connection_pool = lambda *arguments: self.fleet.environment().pool(arguments[-1])
@@ -106,7 +105,6 @@ class World:
     # ---- what the parts ask for
 
     def trace(self, *what: object) -> None:
-        """Note something that happened."""
         line = f"{self.kernel.now:.6f} " + " ".join(map(str, what))
         self._hash.update(line.encode())
         if self._kept is not None:
@@ -137,7 +135,6 @@ class World:
         return None
 
     def chance_of(self, kind: str) -> bool:
-        """Draw whether one kind of fault occurs now."""
         probability = self.noise(kind)
         return probability > 0 and self.rng.random() < probability
 
@@ -151,13 +148,11 @@ class World:
         return min(8.0, self.scenario.latency * self.rng.lognormvariate(0.0, 0.7))
 
     def environment_variables(self) -> dict[str, str]:
-        """Return the function's environment variables."""
         dead_letters = self.dead_letters.url if self.scenario.has_dead_letter_queue else None
         variables = environment_variables(self.source.url, dead_letters, self.scenario.in_flight)
         return variables | ({"CONFIG_URI": CONFIG_URI} if self.scenario.uploads else {})
 
     def sqs_client(self, environment: Environment) -> SqsClient:
-        """Return a client of SQS for an environment."""
         return SqsClient(self, environment)
 
     def _thread_fails(self) -> bool:
@@ -236,5 +231,4 @@ def _output_to_sink() -> Iterator[None]:
 
 
 def simulate(package: Package, seed: int, *, keep_trace: bool = False) -> Report:
-    """Run one seed."""
     return World(package, draw(seed), keep_trace=keep_trace).run()
