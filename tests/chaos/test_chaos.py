@@ -14,7 +14,6 @@ from sandbox.demo.workload import Recorded, Rejected
 from tests.chaos import acts
 from tests.chaos.judgement import judge, out_of_order
 from tests.chaos.run import gather
-from tests.chaos.schedule import schedule
 from tests.support.contract import assert_request_matches_contract
 
 if TYPE_CHECKING:
@@ -67,8 +66,3 @@ def test_a_fifo_queue_keeps_its_order_through_a_storm(fifo_storm: World) -> None
     assert fifo_storm.rig.poller.counts["received"] > len(fifo_storm.sent)
     # Whole groups wait while one message does, so that a fault may find nothing to hit. Most of them do.
     assert len(+fifo_storm.hits) > len(fifo_storm.planned) / 2
-
-
-def test_one_seed_gives_one_schedule() -> None:
-    assert schedule(7, 2) == schedule(7, 2)
-    assert schedule(7, 2) != schedule(8, 2)

@@ -29,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completion_sync import sync
-from completion_sync.errors import EventNotRecordedError, InvalidMessageError
+from completion_sync.errors import EventNotRecordedError, InvalidMessageError, TemporaryError
 from tests.hostile import shapes
 from tests.hostile.world import CREATED, USERS_PATH, World, cases, recorded, world
 from tests.support import canaries
@@ -146,6 +146,8 @@ PLANTED: dict[str, tuple[str, Any]] = {
     "answer": ("handler._record_event", lambda *_: {"outcome": "created", "statementId": SECRET}),
     "error": ("handler._record_event", mock.Mock(side_effect=EventNotRecordedError(SECRET))),
     "details of dead letters": ("events.read_completion", mock.Mock(side_effect=InvalidMessageError(SECRET))),
+    "calls to SQS": ("queues._attributes", lambda *_: {"sourceQueue": SECRET}),
+    "errors inside": ("transport.Transport.post", mock.Mock(side_effect=TemporaryError("unavailable", SECRET))),
     "requests to Thrive": ("completion.Completion.to_json", lambda _: json.dumps({"userId": SECRET}).encode()),
 }
 
@@ -154,7 +156,8 @@ PLANTED: dict[str, tuple[str, Any]] = {
 def test_the_search_finds_a_planted_leak(place: str) -> None:
     name, careless = PLANTED[place]
     with world(secret=secret_text(), token=token(1)) as it, mock.patch(f"completion_sync.{name}", careless):
-        assert "secret" in leaks(it, DIRECT)[place.partition(":")[0]]
+        event = BATCH if place == "calls to SQS" else DIRECT
+        assert "secret" in leaks(it, event)[place.partition(":")[0]]
 
 
 # --- Every answer -------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation.bites import BITES, Bite, assigned, caught
+from tests.simulation.bites import BITES, Bite, caught, in_except
 from tests.simulation.package import Package, StaleBreakageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_a_breakage_that_no_longer_applies_is_an_error() -> None:
     with pytest.raises(StaleBreakageError, match="no such function"):
         package.rewrite("handler.NoSuchClass.run", lambda _: 1)
     with pytest.raises(StaleBreakageError, match="2 places to change, not 1"):
-        package.rewrite("retry.RetryPolicy.call", assigned("wait", "None"))
+        package.rewrite("retry.RetryPolicy.call", in_except("raise"))
 
 
 def test_no_two_breakages_have_one_name() -> None:
