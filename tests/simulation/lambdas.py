@@ -50,10 +50,8 @@ class Invocation:
     successes: dict[str, float] = field(default_factory=dict)
     retry_after: dict[str, float] = field(default_factory=dict)
     postponed: set[str] = field(default_factory=set)
-    rate_limited: set[str] = field(default_factory=set)
-    throttles: int = 0
-    # The subjects of probes, and whether they had failed before.
-    probes: list[tuple[Hashable, bool]] = field(default_factory=list)
+    # The subjects of probes.
+    probes: list[Hashable] = field(default_factory=list)
     # Whether it read the secret or requested a token, so that a request may leave long after it was admitted.
     waited_for_access: bool = False
     without_thread: bool = False
@@ -146,8 +144,6 @@ class Memory:
     token: tuple[str, float, float, str] | None = None
     token_received_at: float = float("-inf")
     asked_at: float = float("-inf")
-    renewed_at: float = float("-inf")
-    token_times: list[tuple[str, float]] = field(default_factory=list)
     token_refused: dict[str, float] = field(default_factory=dict)
     refused_tokens: set[str] = field(default_factory=set)
     longest_retry_after: float = 0.0
@@ -158,10 +154,9 @@ class Memory:
     secret_was_given: bool = False
     refusals_at_read: int = 0
     reads_in_invocation: int = 0
-    # Valid versions of the two files that were read to the end; when the prefix was last listed and the table last
-    # read, successfully or not; and since when a listing has shown a valid table that nobody has tried to read.
+    # Valid versions of the two files that were read to the end; when the table was last read, successfully or not; and
+    # since when a listing has shown a valid table that nobody has tried to read.
     configs: list[tuple[float, Upload]] = field(default_factory=list)
-    config_listed_at: float = float("-inf")
     table_asked_at: float = float("-inf")
     table_unread_since: float = float("inf")
 

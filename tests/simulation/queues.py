@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ENDPOINT = "https://sqs.eu-west-2.amazonaws.com"
 MAX_INVISIBLE = 43_200
-MAX_DELAY = 900
 
 
 @dataclass(eq=False)
@@ -58,7 +57,6 @@ class Queue:
         self.fifo = fifo
         self.stored: list[Stored] = []
         self.redriven: list[Stored] = []
-        self.deleted: list[Stored] = []
         self._world = world
         self._redrive_to = redrive_to
         self._max_receive_count = max_receive_count
@@ -122,7 +120,6 @@ class Queue:
         if message not in self.stored or message.receipt != receipt:
             return
         self.stored.remove(message)
-        self.deleted.append(message)
         if not self.fifo and self._world.rng.random() < self._world.noise("resurrected"):
             # A replica that had missed the deletion delivers it once more.
             message.visible_at = self._world.kernel.now + self._world.rng.uniform(0.0, 60.0)
@@ -163,15 +160,9 @@ class SqsClient:
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
         queue = self._queue(QueueUrl)
-        if sum(len(str(entry).encode("utf-8", "replace")) for entry in Entries) > 1_048_576:
-            self._world.violate("a batch call of more than 1 MiB")
 
         def send(entry: dict[str, Any]) -> str | None:
-            if entry["MessageBody"] == "":
-                return "InvalidParameterValue"  # as SQS: a body has at least one character
             attributes = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
-            if len(attributes) > 10 or not all(attributes.values()):
-                self._world.violate("more than ten attributes, or an empty one")
             if queue.fifo and not (entry.get("MessageGroupId") and entry.get("MessageDeduplicationId")):
                 return "MissingParameter"
             self._world.watch.dead_lettered(entry["MessageBody"], attributes)
@@ -184,8 +175,6 @@ class SqsClient:
         queue = self._queue(QueueUrl)
 
         def send() -> None:
-            if not 0 <= DelaySeconds <= MAX_DELAY:
-                self._world.violate(f"DelaySeconds {DelaySeconds}")
             sent = self._world.watch.requeued(MessageBody)
             stored = queue.send(MessageBody, delay=DelaySeconds)
             self._world.watch.sent_of[stored.id] = sent

@@ -63,18 +63,13 @@ USER_WAIT, LONGEST_WAIT = 72 * HOUR, 6 * HOUR
 # What keeps messages from being sent at all, in the words of the log.
 _SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred|held back")
 _ATTEMPTS, _CALLS = 3, 9
-_REFUSAL_SECONDS, _RENEWAL_SECONDS = 60.0, 30.0
+_REFUSAL_SECONDS = 60.0
 # What the configuration in S3 keeps from being sent.
 _CONFIG = re.compile(r"S3|content\.csv|mapping\.json")
-_CONFIG_MAX_AGE = 300.0
-# Three attempts with their waits, and the pause after a 429 or an outage.
-_FOUR_REQUESTS_SECONDS = 0.6
 # From the look at the clock to the arrival at the server: an attempt to renew the token, a connection, the way.
 _ON_THE_WAY_SECONDS = REQUEST_TIMEOUT + 8.0
 # An invocation that lasted longer may have met the function's own deadline.
 _WORK_SECONDS = FUNCTION_TIMEOUT * 0.8 - 1.0
-# What an invocation may last while Thrive accepts requests and never answers; and one that makes no call.
-_HANGING_SECONDS, _IDLE_SECONDS = 2.2 * REQUEST_TIMEOUT, 1.0
 # Environments are at full speed this long after an outage; one that is waiting for a probe must first give it up.
 _RECOVERY_SECONDS = 10.0
 _USED_RATE = 0.85
@@ -101,9 +96,6 @@ class Watch:
         self._settled_at: dict[int, float] = {}
         self._commits: list[float] = []
         self.calls = Counter[str]()
-        self.outcomes = Counter[str]()
-        # How often a message was held back by one environment since that was last answered.
-        self._held_in: Counter[tuple[int, str, float]] = Counter()
         self.first_outcomes: dict[int, str] = {}
 
     # ---- Thrive
@@ -135,8 +127,6 @@ class Watch:
         if key not in self._by_key:
             self._bad(f"Thrive got what nobody sent: {key}")
             return
-        if call.headers.get("Content-Type") != "application/json":
-            self._bad("a completion without Content-Type: application/json")
         if key not in self._arrived:
             self._arrived.add(key)
             self._check_order(self._by_key[key][0])
@@ -177,26 +167,17 @@ class Watch:
 
     def _token_request(self, call: Call) -> None:
         self.calls["tokens"] += 1
-        now, memory, secret = self._world.kernel.now, call.environment.memory, call.about
+        memory, secret = call.environment.memory, call.about
         if call.environment.odd_times:  # a token may look old, and a minute short
             return
         age = self._good_token_age(call.environment, secret)
         if age is not None and memory.token is not None:
-            if memory.token_received_at >= call.began:  # another thread was faster
-                return
             lifetime = memory.token[2]
-            if age < lifetime - min(300.0, lifetime / 12) - 2.0:
+            is_early = age < lifetime - min(300.0, lifetime / 12) - 2.0
+            if is_early and memory.token_received_at < call.began:  # else another thread was faster
                 self._bad("a token was requested while a good one was held")
-            elif age < lifetime - _ON_THE_WAY_SECONDS and now - memory.renewed_at < _RENEWAL_SECONDS - SLACK:
-                self._bad("a token was renewed again within 30 s")
-            memory.renewed_at = now
-            return
-        if SLACK < call.began - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - SLACK:
+        elif SLACK < call.began - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - SLACK:
             self._bad("a refused secret was tried again within a minute")
-        times = memory.token_times = [(one, at) for one, at in memory.token_times if one == secret]
-        if len(times) >= _ATTEMPTS and now - times[-_ATTEMPTS][1] < _FOUR_REQUESTS_SECONDS:
-            self._bad("four token requests in a hurry, for one secret")
-        times.append((secret, now))
 
     def _good_token_age(self, environment: Environment, secret: str | None) -> float | None:
         """Return the age of the token that is held for a secret, unless it has expired or was refused."""
@@ -211,8 +192,6 @@ class Watch:
         what = self._calls_of(call).ended(call, answer)
         if answer is None:
             return
-        if what == "throttled" and call.invocation is not None:
-            call.invocation.throttles += 1
         if answer.retry_after is not None:
             memory = call.environment.memory
             numeric = answer.retry_after.replace(".", "").isdigit()
@@ -259,8 +238,6 @@ class Watch:
             lifetime = min(float(lifetime), 86_400.0) if usable else 300.0
             memory.token = (fields["access_token"], call.began, lifetime, secret)
             memory.token_received_at = now
-            memory.token_times.clear()
-            memory.renewed_at = float("-inf")
             memory.token_refused.pop(secret, None)
 
     def _calls_of(self, call: Call) -> Any:
@@ -301,9 +278,7 @@ class Watch:
 
     def config_asked(self, environment: Environment, call: str) -> None:
         memory = environment.memory
-        if call == "list":
-            memory.config_listed_at = self._world.kernel.now
-        elif call == "get content.csv":
+        if call == "get content.csv":
             memory.table_unread_since, memory.table_asked_at = float("inf"), self._world.kernel.now
 
     def config_listed(self, environment: Environment) -> None:
@@ -343,8 +318,6 @@ class Watch:
         before, since = self._held(environment, "content.csv")
         if content_id not in [one.table.get(sent.code) for one in [*before[-1:], *since]]:
             self._bad(f"{sent.name} was sent with the content id of an old table")
-        if self._world.kernel.now - memory.config_listed_at > _CONFIG_MAX_AGE + FUNCTION_TIMEOUT:
-            self._bad(f"{sent.name} was sent by a table that was not looked after")
         # One that could not be read is tried again half a minute later.
         is_retry_due = self._world.kernel.now - memory.table_asked_at > FUNCTION_TIMEOUT
         if memory.table_unread_since < call.invocation.started and is_retry_due:
@@ -358,8 +331,6 @@ class Watch:
         (mappings, _), (tables, _) = (self._held(environment, name) for name in ("mapping.json", "content.csv"))
         if mappings and (sent.code is None or (tables and sent.code in tables[-1].table)):
             self._bad(f"{sent.name} was deferred for the configuration, though a good copy was at hand")
-        if self._world.kernel.now - environment.memory.config_listed_at > _CONFIG_MAX_AGE + FUNCTION_TIMEOUT:
-            self._bad(f"{sent.name} was deferred by an old look at the configuration")
 
     # ---- SQS
 
@@ -376,31 +347,16 @@ class Watch:
         if invocation is not None and any(
             line.get("reason") == "unknown_user" for line in invocation.lines[message.id]
         ):
-            if not environment.odd_times:
-                self._check_waits_for_person(message, seconds)
             return
         due = 0.0
         # A thread that an earlier invocation left behind puts off by what it knew then.
         if invocation is not None and sent.key is not None and not environment.left_threads:
             due = invocation.retry_after.get(sent.key, 0.0)
-        is_limited = invocation is not None and message.id in invocation.rate_limited and invocation.throttles == 1
-        if is_limited and not environment.odd_times:
-            pause = environment.completions.pause_left()
-            if sent.ref is not None:
-                # It may have been held by a pause of lookups, before that of completions began.
-                pause = min(pause, environment.lookups.pause_left())
-            due = max(due, pause - SLACK)
         shortest = max(whole // 2, due)
         if environment.left_threads and sent.ref is not None:
             shortest, longest = min(shortest, 150), max(longest, LONGEST_WAIT + 1)
         if not shortest <= seconds <= longest:
             self._bad(f"put off by {seconds} s, receive {message.receives}: not from {shortest} to {longest}")
-
-    def _check_waits_for_person(self, message: Stored, seconds: int) -> None:
-        age = self._world.kernel.now - message.sent_at
-        shortest, longest = (min(LONGEST_WAIT, max(300.0, one)) for one in (age - FUNCTION_TIMEOUT, age))
-        if not shortest / 2 <= seconds <= longest + 1:
-            self._bad(f"put off by {seconds} s for an unknown person, {age:.0f} s old")
 
     def dead_lettered(self, body: str, attributes: Mapping[str, str]) -> None:
         self.output(json.dumps(dict(attributes)))
@@ -466,13 +422,8 @@ class Watch:
             return
         if "message_id" in line:
             invocation.lines[line["message_id"]].append(line)
-            if line.get("reason") == "rate_limited":
-                invocation.rate_limited.add(line["message_id"])
         elif str(line.get("message", "")).startswith("unexpected"):
             invocation.defects.append(line["message"])
-        elif not environment.odd_times:
-            for calls in (environment.completions, environment.lookups, environment.tokens):
-                calls.announced(str(line.get("message", "")))
 
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
         if isinstance(outcome, Exception):
@@ -522,13 +473,11 @@ class Watch:
             outcomes = [line["outcome"] for line in lines]
             self._check_told(message, outcomes, reported=message.id in named)
             for line in lines:
-                self.outcomes[line["outcome"]] += 1
                 self.first_outcomes.setdefault(self.sent_of[message.id].number, line["outcome"])
                 if line["outcome"] == "deferred":
                     self._check_deferred(environment, invocation, message, line)
             if message.id in named:
                 self._check_reported(environment, invocation, message, receipt, outcomes)
-        self._check_duration(environment, invocation)
 
     def _in_time(self, environment: Environment, invocation: Invocation) -> bool:
         in_time = self._world.kernel.now - invocation.started < _WORK_SECONDS
@@ -559,80 +508,32 @@ class Watch:
             if not (line["reason"] == "rate_limited" and is_told_when):
                 self._bad(f"{name} was deferred by a memory of more than a minute")
         if "no token" in text:
-            self._check_no_token(environment, invocation, name, text)
-        elif self.sent_of[message.id].ref is not None or (
-            (self._world.scenario.people or self._world.scenario.uploads) and "behind a deferred" in text
-        ):
-            self._check_person_held(environment, invocation, name, line)
-        elif line["attempts"] == 0 and "has not been answering" in text:
-            self._check_held(environment, invocation, self.sent_of[message.id])
-        elif line["attempts"] == 0 and line["reason"] == "rate_limited" and not environment.completions.may_be_paused():
+            return
+        scenario, is_first = self._world.scenario, line["attempts"] == 0
+        needs_more = bool(scenario.people or scenario.uploads)
+        kinds = (environment.completions, environment.lookups) if needs_more else (environment.completions,)
+        if "has not been answering" in text and is_first:
+            if not any(calls.may_be_out(invocation.started) for calls in kinds):
+                self._bad(f"{name} was held back by an outage that is none")
+            if not needs_more:  # else a probe may end with the lookup or the table that it needs
+                self._check_held(environment, invocation, self.sent_of[message.id])
+        if "limits the rate" in text and is_first and not any(calls.may_be_paused() for calls in kinds):
             self._bad(f"{name} was held back by a pause that is over")
-
-    def _check_person_held(
-        self, environment: Environment, invocation: Invocation, name: str, line: dict[str, Any]
-    ) -> None:
-        kinds = (environment.completions, environment.lookups)
-        is_out = any(calls.may_be_out(invocation.started) for calls in kinds)
-        is_paused = any(calls.may_be_paused() for calls in kinds)
-        if "has not been answering" in line["message"] and not is_out:
-            self._bad(f"{name} was held back by an outage that is none")
-        if line["attempts"] == 0 and "limits the rate" in line["message"] and not is_paused:
-            self._bad(f"{name} was held back by a pause that is over")
-
-    def _check_no_token(self, environment: Environment, invocation: Invocation, name: str, text: str) -> None:
-        now, memory = self._world.kernel.now, environment.memory
-        age = self._good_token_age(environment, memory.secret)
-        # The token may have arrived, or the secret have been read, in another thread meanwhile.
-        if age is not None and memory.token is not None and not environment.odd_times:
-            is_old = now - memory.token[1] > now - invocation.started + SLACK
-            if is_old and memory.secret_asked_at < invocation.started and age < memory.token[2] - FUNCTION_TIMEOUT:
-                self._bad(f"{name} was deferred for want of a token, though one was at hand")
-        if "has not been answering" in text and not environment.tokens.may_be_out(invocation.started):
-            self._bad(f"{name} was held back by an outage of the token endpoint that is none")
 
     def _check_held(self, environment: Environment, invocation: Invocation, sent: Sent) -> None:
-        world, calls = self._world, environment.completions
-        self._held_in[sent.number, environment.name, calls.last_answer] += 1
-        if not calls.may_be_out(invocation.started):
-            self._bad(f"{sent.name} was held back by an outage that is none")
-        if world.scenario.people or world.scenario.uploads:  # a probe may end with the lookup or table that it needs
-            return
+        """Check a message that was held back by an outage of completions."""
+        scenario, calls = self._world.scenario, environment.completions
         # Also an attempt that got no token is a probe.
         has_probed = any(line["attempts"] for lines in invocation.lines.values() for line in lines)
         if not has_probed and calls.is_probe_due(invocation.started):
             self._bad(f"{sent.name} was held back, though a probe was due")
-        wrong = calls.missing_probe(invocation, self._subject_of(sent))
-        if wrong is not None and not environment.odd_times and not environment.left_threads:
-            self._bad(f"{sent.name} was held back: {wrong}")
-        scenario = world.scenario
         if scenario.kind == "outage" and scenario.spells:
             hanging = 2 * REQUEST_TIMEOUT if scenario.spells[0].kind == "black_hole" else 0.0
             late = invocation.started - scenario.spells[0].end - hanging - _RECOVERY_SECONDS
             if late > SLACK:
                 self._bad(f"{sent.name} was held back {late:.1f} s after the environment should have recovered")
-        if scenario.kind == "sick" and json.loads(sent.key or "{}")["userId"] not in scenario.sick:
-            if len(scenario.sick) < 3:
-                self._bad(f"{sent.name} was held back, though only {len(scenario.sick)} messages are sick")
-            # Once; and once more for each further sick message that fails as a probe just before.
-            most = max(1, len(scenario.sick) - 2)
-            if self._held_in[sent.number, environment.name, calls.last_answer] > most:
-                self._bad(f"{sent.name} was held back more than {most} times in an outage of sick messages")
-
-    def _check_duration(self, environment: Environment, invocation: Invocation) -> None:
-        """Check what an invocation costs while Thrive accepts requests and never answers."""
-        world = self._world
-        scenario, seconds = world.scenario, world.kernel.now - invocation.started
-        if scenario.kind != "outage" or scenario.spells[0].kind != "black_hole" or not invocation.lines:
-            return
-        out_since = environment.completions.out_since
-        if out_since is None:
-            return
-        if not invocation.calls and not invocation.waited_for_access and out_since < invocation.started - SLACK:
-            if seconds > _IDLE_SECONDS:
-                self._bad(f"an invocation without a call in an outage took {seconds:.1f} s")
-        elif seconds > _HANGING_SECONDS + (REQUEST_TIMEOUT if invocation.waited_for_access else 0.0):
-            self._bad(f"an invocation that met an outage took {seconds:.1f} s")
+        if scenario.kind == "sick" and len(scenario.sick) < 3:
+            self._bad(f"{sent.name} was held back, though only {len(scenario.sick)} messages are sick")
 
     def _check_told(self, message: Stored, outcomes: list[str], *, reported: bool) -> None:
         allowed = {"deferred", "rejected"} if reported else {"created", "exists", "rejected"}
@@ -672,9 +573,6 @@ class Watch:
         undelivered = {sent.number for sent in world.fleet.undelivered}
         for sent in world.scenario.sent:
             self._judge(sent, by_sqs=sent.number in redriven, undelivered=sent.number in undelivered)
-        for message in world.source.redriven:
-            if message.receives < world.scenario.max_receive_count:
-                self._bad(f"{message.id} was redriven after {message.receives} receives")
         if world.source.stored:
             self._bad(f"{len(world.source.stored)} messages are still in the queue")
         if len(self._commits) > len(world.thrive.ledger):
@@ -715,9 +613,9 @@ class Watch:
         assert limit is not None
         count = int(0.8 * len(self._commits))
         seconds = sorted(self._commits)[count - 1]
-        self.used_rate = count / (limit.burst + limit.per_second * seconds)
-        if self.used_rate < _USED_RATE:
-            self._bad(f"of the rate that Thrive accepts {self.used_rate:.0%} was used")
+        used = count / (limit.burst + limit.per_second * seconds)
+        if used < _USED_RATE:
+            self._bad(f"of the rate that Thrive accepts {used:.0%} was used")
 
     def _bad(self, what: str) -> None:
         self._world.violate(what)
