@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.pipeline.batches import MalformedAnswerError, failed_ids
+from tests.support.s3 import CONFIG_URI
 
 from .calls import Calls
 from .kernel import EPOCH, Process
+from .queues import SqsClient
 from .scenario import BACKOFF_BASE, BACKOFF_CAP, FUNCTION_TIMEOUT, REQUEST_TIMEOUT, SECRET_ID, SECRET_MAX_AGE
 from .thrive import Pool, SecretsClient
 
@@ -82,8 +84,8 @@ class Environment:
         if self._application is None:
             world = self._world
             package = world.package
-            settings = package.settings.Settings.from_env(world.environment_variables())
-            secrets, sqs = SecretsClient(world, self), world.sqs_client(self)
+            settings = package.settings.Settings.from_env(_environment_variables(world))
+            secrets, sqs = SecretsClient(world, self), SqsClient(world, self)
             self._application = package.bootstrap.build(
                 settings, secrets=lambda: secrets, sqs=lambda: sqs, s3=world.bucket.client
             )
@@ -312,19 +314,21 @@ def failures(answer: Any, known: set[str]) -> set[str]:
         return known
 
 
-def environment_variables(queue_url: str, dead_letter_queue_url: str | None, in_flight: int) -> dict[str, str]:
+def _environment_variables(world: World) -> dict[str, str]:
     """Return the function's environment variables, as the template sets them."""
     variables = {
         "THRIVE_SECRET_ID": SECRET_ID,
         "THRIVE_BASE_URL": "https://thrive.example",
         # One token for completions and lookups.
         "THRIVE_SCOPE": "api/all",
-        "RETRY_QUEUE_URL": queue_url,
-        "MAX_CONCURRENCY": str(in_flight),
+        "RETRY_QUEUE_URL": world.source.url,
+        "DEAD_LETTER_QUEUE_URL": world.dead_letters.url if world.scenario.has_dead_letter_queue else "",
+        "CONFIG_URI": CONFIG_URI if world.scenario.uploads else "",
+        "MAX_CONCURRENCY": str(world.scenario.in_flight),
         "SECRET_MAX_AGE_SECONDS": str(SECRET_MAX_AGE),
         "REQUEST_TIMEOUT_SECONDS": str(REQUEST_TIMEOUT),
         "BACKOFF_BASE_SECONDS": str(BACKOFF_BASE),
         "BACKOFF_CAP_SECONDS": str(BACKOFF_CAP),
         "POWERTOOLS_SERVICE_NAME": "simulated",
     }
-    return variables if dead_letter_queue_url is None else variables | {"DEAD_LETTER_QUEUE_URL": dead_letter_queue_url}
+    return {name: value for name, value in variables.items() if value}

@@ -12,11 +12,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.support.s3 import CONFIG_URI
-
 from .kernel import Kernel
-from .lambdas import Environment, Fleet, Poller, environment_variables
-from .queues import Queue, SqsClient
+from .lambdas import Fleet, Poller
+from .queues import Queue
 from .s3 import Bucket
 from .scenario import DAY, MARKER, Scenario, Sent, draw
 from .thrive import Thrive, forms_of
@@ -146,14 +144,6 @@ class World:
     def latency(self) -> float:
         """Draw the latency of a call: mostly about the usual, now and then ten times that."""
         return min(8.0, self.scenario.latency * self.rng.lognormvariate(0.0, 0.7))
-
-    def environment_variables(self) -> dict[str, str]:
-        dead_letters = self.dead_letters.url if self.scenario.has_dead_letter_queue else None
-        variables = environment_variables(self.source.url, dead_letters, self.scenario.in_flight)
-        return variables | ({"CONFIG_URI": CONFIG_URI} if self.scenario.uploads else {})
-
-    def sqs_client(self, environment: Environment) -> SqsClient:
-        return SqsClient(self, environment)
 
     def _thread_fails(self) -> bool:
         fails = self.chance_of("no-thread")
