@@ -94,14 +94,6 @@ def in_except(statement: str) -> Callable[[ast.FunctionDef], int]:
     return change
 
 
-def without_finally(function: ast.FunctionDef) -> int:
-    """Do nothing in the function's ``finally``."""
-    tries = [node for node in ast.walk(function) if isinstance(node, ast.Try) and node.finalbody]
-    for node in tries:
-        node.finalbody = [ast.Pass()]
-    return len(tries)
-
-
 # ---- the implementations that do not fit into a line
 
 
@@ -285,7 +277,6 @@ BITES = (
         SETTLED,
         wrap("queues.Queues.requeue", lambda original: lambda *given: original(*given) or True),
     ),
-    Bite("a batch call has more than ten entries", 1500, "with 1[1-9] entries", put("queues.MAX_ENTRIES", 19)),
     Bite("a dead letter's body is changed", 25, "another body", wrap("queues.Queues._send", _changes_bodies)),
     # ---- what Thrive's answers mean
     Bite("5xx counts as created", 50, SETTLED, reads(lambda status: status >= 500, 201)),
@@ -328,12 +319,6 @@ BITES = (
         wrap("sync._lanes", _without_holding),
     ),
     Bite("the function's deadline is forgotten", 2000, "ran into the hard stop", _forgets_the_deadline),
-    Bite(
-        "what was not begun goes on in a later invocation",
-        750,
-        "calls for one completion|will be delivered again|by a memory|at once",
-        edit("sync.CompletionSync.run", without_finally),
-    ),
     Bite(
         "connections are kept however long they were idle",
         25,

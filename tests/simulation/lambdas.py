@@ -77,6 +77,7 @@ class Environment:
         self.lookups = Calls(world, self, "lookups", max(1, world.scenario.in_flight // 2), subjects=3)
         # One thread may renew a token that another one has found to be of no use any more.
         self.tokens = Calls(world, self, "tokens", 2, subjects=1)
+        self.all_calls = (self.completions, self.lookups, self.tokens)
         self._world = world
         self._application: Any = None
 

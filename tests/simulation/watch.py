@@ -1,32 +1,31 @@
 """The watch: sees everything that happens, and reports what must not.
 
-What must hold in every run, and is checked at the moment when it could break:
+What must hold in every run, checked at the moment when it could be violated:
 
-- acknowledged only after an answer of Thrive's for that completion has reached the function, or after the message is in
-  the dead-letter queue; a direct event also when it is in the retry queue;
-- dead-lettered by the function only with a reason that is true, the body unchanged, and the status that Thrive gave;
-- sent to Thrive only what was sent to us, byte for byte; in FIFO order by group, none before the one ahead is decided;
-- in one invocation and for one completion at most 3 calls that are not answered with 401, and 9 in all; at most
-  MAX_CONCURRENCY calls of one environment at once; none on a connection that was idle for more than a minute;
-- a token is requested by one thread at a time, and while a good one is held only to renew it, once in 30 s; a refused
-  secret not again for 60 s; no token is sent after its end; a token endpoint that fails is asked ever less often;
-- secret reads: the first; each after max-age, or 1 s after one that failed; one on each refusal that arrives, and while
-  one is remembered at most one per thread and invocation; a refused secret is read again in the same invocation;
-- pauses, outages and probes: :mod:`tests.simulation.calls`;
-- every deferred message is put off, by half to all of its backoff, longer only by Retry-After, never beyond 12 h, and
-  after a 429 no shorter than the pause;
-- a content id comes from the newest valid table that the environment could read, listed within the last few minutes;
-  a code is unknown only by a table that was there and valid within the same invocation; a broken version or S3's
-  trouble defers no message in an environment that has a good copy of what it needs, a broken table none without a code;
-- no message is deferred without a call for a trouble that is its neighbour's alone, for an outage or a pause that is
-  over, for Secrets Manager's trouble while a secret is at hand, for the token endpoint's while a token is at hand, or
-  for anything that was remembered for more than a minute;
-- the answer is well formed, names each failed message once and none that was recorded; nothing is raised for SQS; no
-  invocation runs into the hard stop;
-- one log line per message, with its outcome; no marker in any output (logs, answers, errors, attributes).
+- A message is acknowledged only after the function has received an answer of Thrive's for its completion, or once the
+  message is in the dead-letter queue. A direct event may also be in the retry queue.
+- A dead letter has an unchanged body and a true reason, with the status that Thrive gave.
+- Thrive receives only what was sent to us, byte for byte, and the messages of a FIFO group in their order.
+- One invocation makes at most 3 calls for a completion that are not answered with 401, and 9 in all. An environment
+  has at most MAX_CONCURRENCY calls in flight, and uses no connection that was idle for more than a minute.
+- A token is requested only if there is no good one or it is about to expire, and not for 60 s with a secret that was
+  refused. No token is sent after its end.
+- The secret is read only when it is due or was refused; a refused one is read again in the same invocation.
+- Pauses, outages and probes follow the rules in :mod:`tests.simulation.calls`.
+- The backoff of a deferred message is between half and the whole of what its receives give, longer only because of
+  Retry-After.
+- A content id comes from the newest valid table that the environment could read. A code is unknown only by a table that
+  was there and valid within the same invocation. Broken files and S3's trouble defer no message for which a good copy
+  is at hand, and a broken table none without a code.
+- A message is deferred without a call only for a trouble that it shares: not for its neighbour's, not for an outage or
+  a pause that is over, not because Secrets Manager fails while a secret is at hand, and not because of anything that
+  happened more than a minute ago.
+- The answer is well formed, and names each failed message once and none that was recorded. Nothing is raised for SQS,
+  and no invocation reaches its timeout.
+- Each message has one log line with its outcome. No marker is in any output: logs, answers, errors, attributes.
 
-And at the end: each message is recorded once, or is in the dead-letter queue for a reason that is true; none was moved
-there by SQS for an outage; and everything was settled in time.
+At the end each message is recorded once, or is in the dead-letter queue for a true reason, none because SQS gave it up
+during an outage; and all of them were settled in time.
 """
 
 from __future__ import annotations
@@ -62,6 +61,8 @@ if TYPE_CHECKING:
 USER_WAIT, LONGEST_WAIT = 72 * HOUR, 6 * HOUR
 # What keeps messages from being sent at all, in the words of the log.
 _SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred|held back")
+# The outcomes of messages by whether the answer names them.
+_LOGGED_AS = {True: {"deferred", "rejected"}, False: {"created", "exists", "rejected"}}
 _ATTEMPTS, _CALLS = 3, 9
 _REFUSAL_SECONDS = 60.0
 # What the configuration in S3 keeps from being sent.
@@ -461,64 +462,61 @@ class Watch:
         memory = environment.memory
         # A read that failed is not repeated within a second.
         is_read = memory.reads_in_invocation > 0 or invocation.started - memory.secret_asked_at < 1.0
-        if (
-            memory.unread_refusal
-            and not is_read
-            and not environment.odd_times
-            and self._in_time(environment, invocation)
-        ):
+        in_time = self._world.kernel.now - invocation.started < _WORK_SECONDS and not environment.process.stalled
+        if memory.unread_refusal and not is_read and not environment.odd_times and in_time:
             self._bad("a secret was refused, and not read again")
         for message, receipt in invocation.messages:
-            lines = invocation.lines[message.id]
-            outcomes = [line["outcome"] for line in lines]
-            self._check_told(message, outcomes, reported=message.id in named)
-            for line in lines:
-                self.first_outcomes.setdefault(self.sent_of[message.id].number, line["outcome"])
-                if line["outcome"] == "deferred":
-                    self._check_deferred(environment, invocation, message, line)
+            self._check_lines(environment, invocation, message, is_reported=message.id in named)
             if message.id in named:
-                self._check_reported(environment, invocation, message, receipt, outcomes)
+                self._check_reported(environment, invocation, message, receipt)
 
-    def _in_time(self, environment: Environment, invocation: Invocation) -> bool:
-        in_time = self._world.kernel.now - invocation.started < _WORK_SECONDS
-        return in_time and not environment.process.stalled
+    def _check_lines(
+        self, environment: Environment, invocation: Invocation, message: Stored, *, is_reported: bool
+    ) -> None:
+        sent, lines = self.sent_of[message.id], invocation.lines[message.id]
+        outcomes = [line["outcome"] for line in lines]
+        if len(outcomes) != 1 or outcomes[0] not in _LOGGED_AS[is_reported]:
+            said = "reported" if is_reported else "acknowledged"
+            self._bad(f"{message.id}: {said}, but the log says {outcomes}")
+        for line in lines:
+            self.first_outcomes.setdefault(sent.number, line["outcome"])
+            if line["outcome"] == "deferred":
+                self._check_deferred(environment, invocation, sent, line)
 
     def _check_deferred(
-        self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
+        self, environment: Environment, invocation: Invocation, sent: Sent, line: dict[str, Any]
     ) -> None:
-        memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
-        if self._world.scenario.uploads and _CONFIG.search(text):
-            self._check_config(environment, self.sent_of[message.id], text)
+        memory, scenario = environment.memory, self._world.scenario
+        text, reason, is_uncalled = line["message"], line["reason"], line["attempts"] == 0
+        if scenario.uploads and _CONFIG.search(text):
+            self._check_config(environment, sent, text)
             return
-        if line["attempts"] == 0 and not _SHARED.search(text) and self.sent_of[message.id].ref is None:
-            self._bad(f"{name} was deferred without a call, though nothing stood in its own way")
-        if line["reason"] == "unavailable" and "Secrets Manager" in text and memory.secret is not None:
-            self._bad(f"{name} was deferred for Secrets Manager, though a secret was at hand")
-        if not environment.left_threads:
-            self._check_memory(environment, invocation, message, line)
-
-    def _check_memory(
-        self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
-    ) -> None:
-        memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
-        is_exempt = line["reason"] == "out_of_time" or (line["reason"] == "unknown_user" and environment.odd_times)
+        if is_uncalled and not _SHARED.search(text) and sent.ref is None:
+            self._bad(f"{sent.name} was deferred without a call, though nothing stood in its own way")
+        if reason == "unavailable" and "Secrets Manager" in text and memory.secret is not None:
+            self._bad(f"{sent.name} was deferred for Secrets Manager, though a secret was at hand")
+        if environment.left_threads:
+            return
+        is_exempt = reason == "out_of_time" or (reason == "unknown_user" and environment.odd_times)
         if not is_exempt and invocation.started - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
-            kinds = (environment.completions, environment.lookups, environment.tokens)
-            is_told_when = any(calls.may_be_paused() for calls in kinds)
-            if not (line["reason"] == "rate_limited" and is_told_when):
-                self._bad(f"{name} was deferred by a memory of more than a minute")
-        if "no token" in text:
-            return
-        scenario, is_first = self._world.scenario, line["attempts"] == 0
+            is_paused = any(calls.may_be_paused() for calls in environment.all_calls)
+            if not (reason == "rate_limited" and is_paused):
+                self._bad(f"{sent.name} was deferred by a memory of more than a minute")
+        if is_uncalled and "no token" not in text:
+            self._check_uncalled(environment, invocation, sent, text)
+
+    def _check_uncalled(self, environment: Environment, invocation: Invocation, sent: Sent, text: str) -> None:
+        """Check that the outage or pause for which a message was deferred without a call is there."""
+        scenario = self._world.scenario
         needs_more = bool(scenario.people or scenario.uploads)
         kinds = (environment.completions, environment.lookups) if needs_more else (environment.completions,)
-        if "has not been answering" in text and is_first:
+        if "has not been answering" in text:
             if not any(calls.may_be_out(invocation.started) for calls in kinds):
-                self._bad(f"{name} was held back by an outage that is none")
+                self._bad(f"{sent.name} was held back by an outage that is none")
             if not needs_more:  # else a probe may end with the lookup or the table that it needs
-                self._check_held(environment, invocation, self.sent_of[message.id])
-        if "limits the rate" in text and is_first and not any(calls.may_be_paused() for calls in kinds):
-            self._bad(f"{name} was held back by a pause that is over")
+                self._check_held(environment, invocation, sent)
+        if "limits the rate" in text and not any(calls.may_be_paused() for calls in kinds):
+            self._bad(f"{sent.name} was held back by a pause that is over")
 
     def _check_held(self, environment: Environment, invocation: Invocation, sent: Sent) -> None:
         """Check a message that was held back by an outage of completions."""
@@ -535,14 +533,7 @@ class Watch:
         if scenario.kind == "sick" and len(scenario.sick) < 3:
             self._bad(f"{sent.name} was held back, though only {len(scenario.sick)} messages are sick")
 
-    def _check_told(self, message: Stored, outcomes: list[str], *, reported: bool) -> None:
-        allowed = {"deferred", "rejected"} if reported else {"created", "exists", "rejected"}
-        if len(outcomes) != 1 or not set(outcomes) <= allowed:
-            self._bad(f"{message.id}: {'reported' if reported else 'acknowledged'}, but the log says {outcomes}")
-
-    def _check_reported(
-        self, environment: Environment, invocation: Invocation, message: Stored, receipt: str, outcomes: list[str]
-    ) -> None:
+    def _check_reported(self, environment: Environment, invocation: Invocation, message: Stored, receipt: str) -> None:
         sent, now = self.sent_of[message.id], self._world.kernel.now
         recorded_at = invocation.successes.get(sent.key or "")
         in_time = recorded_at is not None and recorded_at - invocation.started < _WORK_SECONDS
@@ -553,7 +544,8 @@ class Watch:
         if in_time:
             self._bad(f"{sent.name} was recorded, and will be delivered again")
         is_hurried = now - invocation.started > FUNCTION_TIMEOUT - 2.0
-        if outcomes == ["deferred"] and receipt not in invocation.postponed and not is_hurried:
+        is_deferred = [line["outcome"] for line in invocation.lines[message.id]] == ["deferred"]
+        if is_deferred and receipt not in invocation.postponed and not is_hurried:
             self._bad(f"{sent.name} was deferred without being put off")
 
     def output(self, text: str) -> None:
