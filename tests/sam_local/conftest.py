@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +72,9 @@ class Invoked:
     outcomes: dict[str, tuple[str, str | None]]
 
 
-def invoke(event: Path, overrides: Sequence[str] = ()) -> Invoked:
+def invoke(event: Path, overrides: Sequence[str]) -> Invoked:
     """Run `sam local invoke` with an event file."""
-    options = ["--parameter-overrides", *overrides] if overrides else []
-    done = sam("local", "invoke", "-e", str(event.relative_to(ROOT)), *options)
+    done = sam("local", "invoke", "-e", str(event.relative_to(ROOT)), "--parameter-overrides", *overrides)
     return Invoked(json.loads(done.stdout), outcomes_in(done.stderr))
 
 
@@ -126,9 +124,3 @@ def start_lambda(neighbours: Neighbours, tmp_path: Path) -> Iterator[tuple[str, 
     finally:
         # It removes its containers before it ends.
         child.stop(patience=30)
-
-
-def is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) != 0

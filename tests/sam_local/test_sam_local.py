@@ -10,8 +10,7 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 
-from sandbox.sam_local import AWS_PORT, THRIVE_PORT, container_facing_address, running_neighbours
-from tests.sam_local.conftest import REGION, invoke, is_free, outcomes_in
+from tests.sam_local.conftest import REGION, invoke, outcomes_in
 from tests.support.contract import assert_request_matches_contract
 from tests.support.event_files import EVENTS, EXPECTED
 
@@ -72,17 +71,6 @@ def test_sam_local_invoke_does_with_every_event_file_what_its_readme_says(name: 
     assert dead_letters(neighbours) == rejected(expected.outcomes.items())
     for arrival in neighbours.api.requests:
         assert_request_matches_contract(arrival.method, arrival.path, arrival.headers, arrival.body)
-
-
-def test_sam_local_invoke_needs_no_options_beside_the_event(built: None, tmp_path: Path) -> None:
-    """With what `python -m sandbox sam-local` runs, samconfig.toml holds all other options."""
-    host = container_facing_address()
-    if not (is_free(host, THRIVE_PORT) and is_free(host, AWS_PORT)):
-        pytest.skip(f"something else listens on the ports of samconfig.toml ({THRIVE_PORT}, {AWS_PORT})")
-    with running_neighbours(tmp_path, thrive_port=THRIVE_PORT, aws_port=AWS_PORT) as neighbours:
-        invoked = invoke(EVENTS / "sqs-plain.json")
-        assert invoked.answer == {"batchItemFailures": []}
-        assert recorded(neighbours.api) == set(EXPECTED["sqs-plain.json"].sent)
 
 
 def test_a_boto3_client_of_start_lambda_finds_the_function_warm(

@@ -445,7 +445,7 @@ BITES = (
     Bite(
         "a changed table is not read again",
         300,
-        "though a newer one was listed",
+        UNKNOWN,
         put("config._File.is_new", property(lambda self: self.listed is not None and self.good is None)),
     ),
     Bite(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox.pipeline.batches import MalformedAnswerError, failed_ids
 from tests.support.s3 import CONFIG_URI
@@ -140,12 +140,21 @@ class Environment:
         self.invocation = None
 
 
+class HeldToken(NamedTuple):
+    """A token that an environment has received; times are the kernel's."""
+
+    value: str
+    secret: str
+    lifetime: float
+    requested_at: float
+    received_at: float
+
+
 @dataclass
 class Memory:
     """What an environment has been answered, by which the watch judges what it asks for next."""
 
-    token: tuple[str, float, float, str] | None = None
-    token_received_at: float = float("-inf")
+    token: HeldToken | None = None
     asked_at: float = float("-inf")
     token_refused: dict[str, float] = field(default_factory=dict)
     refused_tokens: set[str] = field(default_factory=set)
@@ -157,11 +166,8 @@ class Memory:
     secret_was_given: bool = False
     refusals_at_read: int = 0
     reads_in_invocation: int = 0
-    # Valid versions of the two files that were read to the end; when the table was last read, successfully or not; and
-    # since when a listing has shown a valid table that nobody has tried to read.
+    # Valid versions of the two files that were read to the end, and when.
     configs: list[tuple[float, Upload]] = field(default_factory=list)
-    table_asked_at: float = float("-inf")
-    table_unread_since: float = float("inf")
 
 
 class Context:

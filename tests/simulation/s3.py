@@ -40,8 +40,6 @@ class Bucket(FakeS3):
 
     def _called(self, call: str) -> None:
         world = self._world
-        environment = world.fleet.environment()
-        world.watch.config_asked(environment, call)
         world.kernel.switch()
         world.kernel.sleep(world.rng.uniform(0.005, 0.05))
         trouble = trouble_of(world)
@@ -52,8 +50,6 @@ class Bucket(FakeS3):
             raise ReadTimeoutError(endpoint_url=f"https://{MARKER}")
         if trouble == "unreachable":
             raise EndpointConnectionError(endpoint_url=f"https://{MARKER}")
-        if call == "list":
-            world.watch.config_listed(environment)
 
 
 class _Body:

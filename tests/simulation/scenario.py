@@ -24,7 +24,7 @@ SECRET_ID = "thrive"  # pragma: allowlist secret
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-# The template's numbers; `test_the_numbers_are_the_template_s` compares.
+# The template's numbers.
 BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVE_COUNT = outages.BACKOFF_BASE, outages.BACKOFF_CAP, outages.MAX_RECEIVES
 VISIBILITY, FUNCTION_TIMEOUT, RETENTION = 420, 60, 10 * DAY
 BATCH_SIZE, MAXIMUM_CONCURRENCY, REQUESTS_IN_FLIGHT = outages.BATCH, outages.ENVIRONMENTS, outages.THREADS

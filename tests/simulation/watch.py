@@ -36,6 +36,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from .calls import SLACK
+from .lambdas import HeldToken
 from .scenario import (
     BACKOFF_BASE,
     BACKOFF_CAP,
@@ -145,10 +146,10 @@ class Watch:
 
     def _check_token(self, environment: Environment, header: str) -> None:
         token = environment.memory.token
-        if token is not None and header == f"Bearer {token[0]}" and not environment.odd_times:
-            age = self._world.kernel.now - token[1]
-            if age > token[2] + _ON_THE_WAY_SECONDS:
-                self._bad(f"a token of {token[2]:.0f} s was sent after {age:.0f} s")
+        if token is not None and header == f"Bearer {token.value}" and not environment.odd_times:
+            age = self._world.kernel.now - token.requested_at
+            if age > token.lifetime + _ON_THE_WAY_SECONDS:
+                self._bad(f"a token of {token.lifetime:.0f} s was sent after {age:.0f} s")
 
     def _check_order(self, sent: Sent) -> None:
         if sent.group is None:
@@ -171,22 +172,14 @@ class Watch:
         memory, secret = call.environment.memory, call.about
         if call.environment.odd_times:  # a token may look old, and a minute short
             return
-        age = self._good_token_age(call.environment, secret)
-        if age is not None and memory.token is not None:
-            lifetime = memory.token[2]
-            is_early = age < lifetime - min(300.0, lifetime / 12) - 2.0
-            if is_early and memory.token_received_at < call.began:  # else another thread was faster
+        token, now = memory.token, self._world.kernel.now
+        is_good = token is not None and token.secret == secret and token.value not in memory.refused_tokens
+        if token is not None and is_good and now - token.requested_at < token.lifetime:
+            is_early = now - token.requested_at < token.lifetime - min(300.0, token.lifetime / 12) - 2.0
+            if is_early and token.received_at < call.began:  # else another thread was faster
                 self._bad("a token was requested while a good one was held")
         elif SLACK < call.began - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - SLACK:
             self._bad("a refused secret was tried again within a minute")
-
-    def _good_token_age(self, environment: Environment, secret: str | None) -> float | None:
-        """Return the age of the token that is held for a secret, unless it has expired or was refused."""
-        memory = environment.memory
-        if memory.token is None or memory.token[0] in memory.refused_tokens or memory.token[3] != secret:
-            return None
-        age = self._world.kernel.now - memory.token[1]
-        return age if age < memory.token[2] else None
 
     def ended(self, call: Call, answer: Answer | None) -> None:
         """Note a caller that stops waiting, with or without an answer."""
@@ -237,8 +230,7 @@ class Watch:
             lifetime = fields.get("expires_in")
             usable = isinstance(lifetime, (int, float)) and not isinstance(lifetime, bool) and lifetime > 0
             lifetime = min(float(lifetime), 86_400.0) if usable else 300.0
-            memory.token = (fields["access_token"], call.began, lifetime, secret)
-            memory.token_received_at = now
+            memory.token = HeldToken(fields["access_token"], secret, lifetime, call.began, now)
             memory.token_refused.pop(secret, None)
 
     def _calls_of(self, call: Call) -> Any:
@@ -277,18 +269,6 @@ class Watch:
 
     # ---- S3
 
-    def config_asked(self, environment: Environment, call: str) -> None:
-        memory = environment.memory
-        if call == "get content.csv":
-            memory.table_unread_since, memory.table_asked_at = float("inf"), self._world.kernel.now
-
-    def config_listed(self, environment: Environment) -> None:
-        """Note the listing that a call returns."""
-        now, memory = self._world.kernel.now, environment.memory
-        newest = self._tables(now)[-1]
-        is_unread = newest.is_valid and newest.data not in [upload.data for _, upload in memory.configs]
-        memory.table_unread_since = min(memory.table_unread_since, now) if is_unread else float("inf")
-
     def config_read(self, environment: Environment, data: bytes) -> None:
         """Note a file that was read to its end."""
         upload = next(one for one in self._world.scenario.uploads if one.data == data)
@@ -312,17 +292,12 @@ class Watch:
 
     def content_arrived(self, call: Call, content_id: str) -> None:
         """Check the content id of a completion that has arrived."""
-        environment = call.environment
-        sent, memory = self._by_key[call.about][0], environment.memory
+        environment, sent = call.environment, self._by_key[call.about][0]
         if sent.code is None or environment.odd_times or call.invocation is None:
             return
         before, since = self._held(environment, "content.csv")
         if content_id not in [one.table.get(sent.code) for one in [*before[-1:], *since]]:
             self._bad(f"{sent.name} was sent with the content id of an old table")
-        # One that could not be read is tried again half a minute later.
-        is_retry_due = self._world.kernel.now - memory.table_asked_at > FUNCTION_TIMEOUT
-        if memory.table_unread_since < call.invocation.started and is_retry_due:
-            self._bad(f"{sent.name} was sent by an old table, though a newer one was listed")
 
     def _check_config(self, environment: Environment, sent: Sent, text: str) -> None:
         if environment.odd_times or environment.left_threads or "behind a deferred" in text:
