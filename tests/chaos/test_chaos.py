@@ -27,7 +27,6 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: World) -> None:
-    """After the storm the ledger equals what was sent, the dead letters are the bad ones, and nothing has leaked."""
     evidence = gather(storm)
     assert judge(evidence) == []
     assert len(evidence.sent) == 1000
@@ -35,7 +34,6 @@ def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: W
 
 
 def test_everything_that_was_to_go_wrong_went_wrong(storm: World) -> None:
-    """Each fault that the schedule names has hit something, and the schedule names every fault there is."""
     assert storm.missed() == []
     assert storm.planned == {*acts.ACTS, *acts.ENVIRONMENT}
     # No request shows that a certificate was refused: the function says so.
@@ -43,7 +41,6 @@ def test_everything_that_was_to_go_wrong_went_wrong(storm: World) -> None:
 
 
 def test_environments_died_and_messages_came_again(storm: World) -> None:
-    """Environments were killed and timed out in mid-batch, and messages were delivered and sent more than once."""
     counts = storm.rig.poller.counts
     assert sum(victim.kills for victim in storm.rig.environments) >= 3
     assert counts["exit"] >= 1

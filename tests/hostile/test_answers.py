@@ -133,7 +133,6 @@ def test_any_answer_to_a_completion(answer: shapes.Answer) -> None:
 @cases(400)
 @given(shapes.garbage)
 def test_any_garbage_in_place_of_an_answer(data: bytes) -> None:
-    """A message is recorded or rejected only if a status line says so."""
     outcome, _ = outcome_of(data)
     # To Python's int() 0201 and 2_01 are 201.
     assert outcome not in ("created", "exists") or re.search(rb"HTTP/\S*\s+[0_]*(2|409)", data)

@@ -199,7 +199,6 @@ ANSWERS = {str(status): quoting(status) for status in STATUSES} | broken()
 @pytest.mark.parametrize("reply", ANSWERS)
 @pytest.mark.parametrize("endpoint", ["token", "completion"])
 def test_every_answer_that_quotes_everything(endpoint: str, reply: str, kind: str, event: dict[str, Any]) -> None:
-    """Whatever is answered, none of the credentials and learners that the answer quotes is passed on."""
     behaviours = {"token": token(1), "completion": recorded, endpoint: ANSWERS[reply]}
     with world(secret=SECRETS[kind], **behaviours) as it:
         assert leaks(it, event) == {}
@@ -256,7 +255,6 @@ class Objects:
 
 @KINDS
 def test_objects_do_not_show_credentials(kind: str) -> None:
-    """While a request is on its way, no object of this package shows a credential when it is printed."""
     objects = Objects(recorded, lambda each: f"{each!r} {each} {getattr(each, '__dict__', '')}", canaries.LEARNER)
     with world(secret=SECRETS[kind], token=token(1), completion=objects) as it:
         assert leaks(it, sqs_event(sqs_record(FIELDS))) == {}
@@ -266,7 +264,6 @@ def test_objects_do_not_show_credentials(kind: str) -> None:
 
 @KINDS
 def test_a_rotation_shows_neither_the_old_nor_the_new_secret(kind: str) -> None:
-    """A 401, a fresh token, a secret that is read again and a second 401 show no credential."""
     numbers = iter(range(1, 10))
 
     def another_token(peer: Peer) -> None:
@@ -305,7 +302,6 @@ def test_any_secret_is_used_or_deferred_as_misconfigured(secret: str) -> None:
 
 
 def quoting_error(error: Exception) -> Exception:
-    """Let an error of boto3's quote canaries wherever it can."""
     error.args = (*error.args, EVERYTHING)
     if hasattr(error, "response"):
         error.response["Error"]["Message"] = EVERYTHING
@@ -375,7 +371,6 @@ class DefectError(Exception):
 @pytest.mark.parametrize("name", DEFECTS)
 @pytest.mark.parametrize("status", [201, 400, 503])
 def test_a_defect_is_logged_by_kind_and_place_alone(name: str, status: int, event: dict[str, Any]) -> None:
-    """A defect anywhere in this package is logged, and nothing that its error holds."""
     with (
         world(secret=secret_text(), token=token(1), completion=quoting(status)) as it,
         mock.patch(f"completion_sync.{name}", side_effect=DefectError()) as spoilt,

@@ -42,7 +42,6 @@ MAPPING, TABLE = json.dumps(DOCUMENT).encode(), b"code,contentId\ncode,content-o
 
 
 def deliver(it: World, *records: dict[str, Any]) -> Seen:
-    """Deliver records between two good ones, which must be recorded."""
     before, after = (neighbour(name) for name in NEIGHBOURS)
     seen = it.deliver(before, *records, after)
     assert [seen.outcomes[name] for name in NEIGHBOURS] == [CREATED, CREATED]

@@ -79,7 +79,6 @@ def configuration() -> FakeS3:
 
 
 def test_messages_reach_every_outcome_that_they_are_for() -> None:
-    """The messages below are looked up, recorded and rejected as their names say."""
     with world(secret=secret_text(), token=token(1), s3=configuration()) as it:
         seen = it.deliver(*BATCH["Records"])
         kinds = dict.fromkeys(MESSAGES, ("rejected", "invalid_message"))
@@ -92,7 +91,6 @@ def test_messages_reach_every_outcome_that_they_are_for() -> None:
 
 
 def people(fields: object) -> Behaviour:
-    """Answer a lookup with 200 and these fields."""
     return answer(200, json.dumps(fields).encode())
 
 
@@ -119,7 +117,6 @@ LOOKUPS: dict[str, Behaviour] = ANSWERS | {
 @pytest.mark.parametrize("kind", ["client_secret_post", "basic"])
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_every_answer_to_a_lookup(lookup: str, kind: str, event: dict[str, Any]) -> None:
-    """Whatever a lookup is answered with, nothing of it and no reference is passed on."""
     with world(secret=SECRETS[kind], token=token(1), s3=configuration(), lookup=LOOKUPS[lookup]) as it:
         assert leaks(it, event) == {}
 
@@ -144,7 +141,6 @@ def test_a_reference_in_what_thrive_says_about_a_completion(status: int, event: 
 @pytest.mark.parametrize("operation", ["list", "get"])
 @pytest.mark.parametrize("failure", AWS_FAILURES)
 def test_failures_of_s3_are_not_quoted(failure: str, operation: str, event: dict[str, Any]) -> None:
-    """Of what S3 says, only a code or the name of a class is passed on, with and without a good copy."""
     s3 = configuration()
     for has_copy in (False, True):
         with world(secret=secret_text(), token=token(1), s3=s3, CONFIG_MAX_AGE_SECONDS="0") as it:
@@ -176,7 +172,6 @@ def objects_in_a_lookup() -> Objects:
 
 
 def test_objects_do_not_show_references() -> None:
-    """While a person is looked up, no object of this package shows the reference when it is printed."""
     objects = objects_in_a_lookup()
     assert {"Unresolved", "People", "Message"} <= objects.classes
     assert objects.shown == {}
@@ -203,7 +198,6 @@ DEFECTS = [
 @EVENTS
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_defect_is_logged_by_kind_and_place_alone(name: str, event: dict[str, Any]) -> None:
-    """A defect on the way from an event to a completion is logged, and nothing that its error holds."""
     with (
         world(secret=secret_text(), token=token(1), s3=configuration()) as it,
         mock.patch(f"completion_sync.{name}", side_effect=DefectError()) as spoilt,

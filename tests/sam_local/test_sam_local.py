@@ -25,7 +25,6 @@ DEAD_LETTERS = "thrive-completion-sync-local-dead-letters"
 
 
 def recorded(api: StandIn) -> set[tuple[str, ...]]:
-    """Return the completions in the stand-in's ledger."""
     return {tuple(entry.key) for entry in api.ledger}
 
 
@@ -47,7 +46,6 @@ def dead_letters(neighbours: Neighbours) -> set[tuple[str, str]]:
 
 
 def rejected(outcomes: Iterable[tuple[str, tuple[str, str | None]]]) -> set[tuple[str, str | None]]:
-    """Pick those that belong into the dead-letter queue."""
     return {(message_id, reason) for message_id, (outcome, reason) in outcomes if outcome == "rejected"}
 
 

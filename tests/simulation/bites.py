@@ -60,11 +60,6 @@ def settles(*names: str) -> Breakage:
     )
 
 
-def answers(change: Callable[[dict[str, Any]], Any]) -> Breakage:
-    """Change the answer to a batch."""
-    return wrap("handler._handle_batch", lambda original: lambda *given: change(original(*given)))
-
-
 def reads(which: Callable[[int], bool], read_as: int) -> Breakage:
     """Read Thrive's answers to completions with some statuses as if they had another status."""
 
@@ -102,6 +97,14 @@ def _ignores_failed_entries(original: Any) -> Any:
         return {message.id for message, *_ in chunk} if original(self, url, chunk) else set()
 
     return send
+
+
+def _renames_ids(original: Any) -> Any:
+    def handle(*given: Any) -> Any:
+        ids = [failure["itemIdentifier"] for failure in original(*given)["batchItemFailures"]]
+        return {"batchItemFailures": [{"itemIdentifier": f"{one}x"} for one in ids]}
+
+    return handle
 
 
 def _changes_bodies(original: Any) -> Any:
@@ -259,11 +262,7 @@ BITES = (
         "the answer names ids that were not received",
         25,
         "the answer names",
-        answers(
-            lambda a: {
-                "batchItemFailures": [{"itemIdentifier": one["itemIdentifier"] + "x"} for one in a["batchItemFailures"]]
-            }
-        ),
+        wrap("handler._handle_batch", _renames_ids),
     ),
     Bite(
         "the whole batch is reported when one message failed",

@@ -22,7 +22,7 @@ from .calls import Calls
 from .kernel import EPOCH, Process
 from .queues import SqsClient
 from .scenario import BACKOFF_BASE, BACKOFF_CAP, FUNCTION_TIMEOUT, REQUEST_TIMEOUT, SECRET_ID, SECRET_MAX_AGE
-from .thrive import Pool, SecretsClient
+from .thrive import SecretsClient
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -91,9 +91,6 @@ class Environment:
                 settings, secrets=lambda: secrets, sqs=lambda: sqs, s3=world.bucket.client
             )
         return self._application
-
-    def pool(self, clock: object) -> Pool:
-        return Pool(self._world, self, clock)
 
     def invoke(self, invocation: Invocation) -> None:
         world, process = self._world, self.process
@@ -173,7 +170,6 @@ class Memory:
 class Context:
     def __init__(self, world: World, invocation: Invocation) -> None:
         self.aws_request_id = f"00000000-0000-4000-8000-{invocation.number:012d}"
-        self.function_name = "simulated"
         self._world = world
         self._ends = invocation.started + FUNCTION_TIMEOUT
 
@@ -329,7 +325,7 @@ def _environment_variables(world: World) -> dict[str, str]:
         # One token for completions and lookups.
         "THRIVE_SCOPE": "api/all",
         "RETRY_QUEUE_URL": world.source.url,
-        "DEAD_LETTER_QUEUE_URL": world.dead_letters.url if world.scenario.has_dead_letter_queue else "",
+        "DEAD_LETTER_QUEUE_URL": world.dead_letters_url if world.scenario.has_dead_letter_queue else "",
         "CONFIG_URI": CONFIG_URI if world.scenario.uploads else "",
         "MAX_CONCURRENCY": str(world.scenario.in_flight),
         "SECRET_MAX_AGE_SECONDS": str(SECRET_MAX_AGE),

@@ -11,7 +11,7 @@ import pytest
 from bench import outage as outage_page
 from sandbox import outages as outage
 from tests.simulation.package import Package
-from tests.simulation.scenario import FUNCTION_TIMEOUT, HOUR, RETENTION, VISIBILITY, Scenario, Sent, Spell
+from tests.simulation.scenario import FUNCTION_TIMEOUT, HOUR, VISIBILITY, Scenario, Sent, Spell
 from tests.simulation.world import World
 from tests.support.sam_template import transform
 
@@ -25,7 +25,6 @@ def test_the_model_and_the_simulation_use_the_template_s_numbers() -> None:
     assert float(function["BACKOFF_CAP_SECONDS"]) == outage.BACKOFF_CAP
     assert queue["RedrivePolicy"]["maxReceiveCount"] == outage.MAX_RECEIVES
     assert queue["VisibilityTimeout"] == VISIBILITY
-    assert queue["MessageRetentionPeriod"] == RETENTION
     assert properties["Timeout"] == FUNCTION_TIMEOUT
     assert int(function["MAX_CONCURRENCY"]) == outage.THREADS
     assert int(mapping["BatchSize"]) == outage.BATCH

@@ -381,9 +381,6 @@ class Watch:
         if not self._dead[sent.number] and (sent.key is None or sent.key not in self.answers):
             self._bad(f"{sent.name} ({sent.fate}) was acknowledged without an answer or a dead letter")
 
-    def expired(self, message: Stored) -> None:
-        self._bad(f"{message.id} expired")
-
     # ---- Lambda
 
     def stopped_hard(self, environment: Environment, invocation: Invocation) -> None:

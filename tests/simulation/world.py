@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from .kernel import Kernel
 from .lambdas import Fleet, Poller
-from .queues import Queue
+from .queues import ENDPOINT, SUFFIX, Queue
 from .s3 import Bucket
 from .scenario import DAY, MARKER, Scenario, Sent, draw
-from .thrive import Thrive, forms_of
+from .thrive import Pool, Thrive, forms_of
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -58,15 +58,8 @@ class World:
         self.secret_forms: list[str] = [form for form in forms_of(self.current_secret) if MARKER not in form]
         self._hash = hashlib.blake2b(digest_size=16)
         self._kept: list[str] | None = [] if keep_trace else None
-        self.dead_letters = Queue(self, "dead-letters", fifo=scenario.fifo)
-        self.source = Queue(
-            self,
-            "completions",
-            fifo=scenario.fifo,
-            redrive_to=self.dead_letters,
-            max_receive_count=scenario.max_receive_count,
-            limit=scenario.queue_limit,
-        )
+        self.dead_letters_url = f"{ENDPOINT}/123456789012/dead-letters{SUFFIX[scenario.fifo]}"
+        self.source = Queue(self)
         self.thrive = Thrive(self)
         self.watch = Watch(self)
         self.fleet = Fleet(self)
@@ -82,7 +75,7 @@ class World:
     def run(self) -> Report:
         bootstrap: Any = self.package.bootstrap
         bootstrap.application = lambda: self.fleet.environment().application()
-        bootstrap.connection_pool = lambda *arguments: self.fleet.environment().pool(arguments[-1])
+        bootstrap.connection_pool = lambda *arguments: Pool(self, self.fleet.environment(), arguments[-1])
         _SINK.world = self
         with _output_to_sink():
             self.kernel.run(until=self.scenario.healed + 5 * DAY)
