@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .world import World
 
 SLACK = 0.1
-LONGEST_PAUSE, LONGEST_RETRY_AFTER, LONGEST_PROBE = 60.0, 3600.0, 10.0
+LONGEST_PAUSE, LONGEST_PROBE = 60.0, 10.0
 # So long may the pace of earlier 429s hold messages back.
 PACE = 120.0
 # A request may be on its way to the server, behind a token or a secret, when a pause begins.
@@ -138,15 +138,10 @@ class Calls:
         self.out_since, self._calls_in_outage = None, 0
 
     def _was_throttled(self, answer: Answer) -> None:
-        now, text = self._world.kernel.now, answer.retry_after
-        longest = LONGEST_PAUSE
-        if text is not None:
-            # A date is read by a wall clock that may be wrong.
-            is_numeric = text.replace(".", "").isdigit()
-            longest = max(longest, min(float(text), LONGEST_RETRY_AFTER) if is_numeric else LONGEST_RETRY_AFTER)
-            if is_numeric and now + min(float(text), LONGEST_RETRY_AFTER) > self._forbidden[1]:
-                self._forbidden = (now, now + min(float(text), LONGEST_RETRY_AFTER))
-        self._pauses.append((self._environment.process.wall(), longest))
+        now, is_date = self._world.kernel.now, (answer.retry_after or "").endswith("GMT")
+        if not is_date and now + answer.longest_wait > self._forbidden[1]:
+            self._forbidden = (now, now + answer.longest_wait)
+        self._pauses.append((self._environment.process.wall(), max(LONGEST_PAUSE, answer.longest_wait)))
 
     def _has_failed(self, call: Call) -> None:
         now, subject = self._world.kernel.now, call.subject

@@ -186,13 +186,8 @@ class Watch:
         what = self._calls_of(call).ended(call, answer)
         if answer is None:
             return
-        if answer.retry_after is not None:
-            memory = call.environment.memory
-            numeric = answer.retry_after.replace(".", "").isdigit()
-            # A date is read by a wall clock that may be wrong.
-            memory.longest_retry_after = max(
-                memory.longest_retry_after, min(float(answer.retry_after), HOUR) if numeric else HOUR
-            )
+        memory = call.environment.memory
+        memory.longest_retry_after = max(memory.longest_retry_after, answer.longest_wait)
         if call.kind == "tokens":
             self._token_answered(call, answer)
         else:
