@@ -332,49 +332,6 @@ def test_failures_of_aws_are_not_quoted(status: int, service: str, failure: str,
         assert leaks(it, event) == {}
 
 
-# --- Defects ------------------------------------------------------------------------------------------------------
-
-DEFECTS = [
-    "authorization.Authorizer.grant",
-    "events.read_completion",
-    "completion.Completion.to_json",
-    "credentials.Credentials.parse",
-    "observability.Telemetry.message",
-    "observability.Telemetry.end",
-    "queues.Queues.dead_letter",
-    "queues.Queues.postpone",
-    "queues.Queues.requeue",
-    "retry.Backoff.seconds",
-    "sync.CompletionSync.run",
-    "tokens.TokenCache.get",
-    "transport.Transport.post",
-]
-
-
-class DefectError(Exception):
-    """A defect whose text, arguments, attributes, notes and cause all hold secrets."""
-
-    def __init__(self) -> None:
-        super().__init__(EVERYTHING, {"token": TOKENS[0]})
-        self.secret = SECRET
-        self.add_note(EVERYTHING)
-        self.__cause__ = ValueError(EVERYTHING)
-
-
-@EVENTS
-@pytest.mark.parametrize("name", DEFECTS)
-@pytest.mark.parametrize("status", [201, 400, 503])
-def test_a_defect_is_logged_by_kind_and_place_alone(name: str, status: int, event: dict[str, Any]) -> None:
-    with (
-        world(secret=secret_text(), token=token(1), completion=quoting(status)) as it,
-        mock.patch(f"completion_sync.{name}", side_effect=DefectError()) as spoilt,
-    ):
-        assert leaks(it, event) == {}
-        seen = it.invoke(event)
-    assert type(seen.error) in (type(None), EventNotRecordedError)
-    assert ("DefectError" in seen.recording.out.getvalue()) == spoilt.called
-
-
 # --- Everything talks ---------------------------------------------------------------------------------------------
 
 SWITCHES = dict.fromkeys(("POWERTOOLS_LOGGER_LOG_EVENT", "POWERTOOLS_DEBUG", "POWERTOOLS_DEV"), "true")

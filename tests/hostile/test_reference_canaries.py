@@ -18,14 +18,13 @@ from tests.hostile.test_canaries import (
     AWS_FAILURES,
     EVERYTHING,
     SECRETS,
-    DefectError,
     Objects,
     leaks,
     quoting,
     token,
 )
 from tests.hostile.world import found_person, world
-from tests.support.canaries import CANARIES, EMAIL, NAME, REFERENCE, secret_text
+from tests.support.canaries import CANARIES, EMAIL, NAME, REFERENCE, SECRET, TOKENS, secret_text
 from tests.support.fakes import COMPLETED_AT, completion_fields, eventbridge_event, sqs_event, sqs_record
 from tests.support.s3 import FakeS3
 from tests.support.sockets import answer
@@ -183,27 +182,58 @@ def test_an_object_that_shows_the_reference_is_found() -> None:
 
 
 DEFECTS = [
+    "authorization.Authorizer.grant",
     "catalogue.parse_table",
+    "completion.Completion.to_json",
     "completion.Unresolved.resolve",
     "config.Config.content_id",
     "config.Config.mapping",
+    "credentials.Credentials.parse",
+    "events.read_completion",
     "expressions.Expression.search",
     "mapping.Mapping.read",
     "mapping.parse_mapping",
+    "observability.Telemetry.end",
+    "observability.Telemetry.message",
     "people.People.find",
+    "queues.Queues.dead_letter",
+    "queues.Queues.postpone",
+    "queues.Queues.requeue",
     "resolution.Resolver.resolve",
+    "retry.Backoff.seconds",
+    "sync.CompletionSync.run",
+    "tokens.TokenCache.get",
+    "transport.Transport.post",
 ]
+# What these two events do not get to, whatever Thrive answers.
+UNREACHED = {
+    "batch": {"queues.Queues.requeue"},
+    "direct": {"events.read_completion", "queues.Queues.postpone"},
+}
 
 
-@EVENTS
+class DefectError(Exception):
+    """A defect whose text, arguments, attributes, notes and cause all hold secrets."""
+
+    def __init__(self) -> None:
+        super().__init__(EVERYTHING, {"token": TOKENS[0]})
+        self.secret = SECRET
+        self.add_note(EVERYTHING)
+        self.__cause__ = ValueError(EVERYTHING)
+
+
+@pytest.mark.parametrize(("kind", "event"), [("batch", BATCH), ("direct", DIRECT)])
 @pytest.mark.parametrize("name", DEFECTS)
-def test_a_defect_is_logged_by_kind_and_place_alone(name: str, event: dict[str, Any]) -> None:
-    with (
-        world(secret=secret_text(), token=token(1), s3=configuration()) as it,
-        mock.patch(f"completion_sync.{name}", side_effect=DefectError()) as spoilt,
-    ):
-        assert leaks(it, event) == {}
-        seen = it.invoke(event)
-    assert spoilt.called
-    assert type(seen.error) in (type(None), EventNotRecordedError)
-    assert "DefectError" in seen.recording.out.getvalue()
+def test_a_defect_is_logged_by_kind_and_place_alone(name: str, kind: str, event: dict[str, Any]) -> None:
+    called = False
+    for status in (201, 400, 503):
+        with (
+            world(secret=secret_text(), token=token(1), s3=configuration(), completion=quoting(status)) as it,
+            mock.patch(f"completion_sync.{name}", side_effect=DefectError()) as spoilt,
+        ):
+            assert (status, leaks(it, event)) == (status, {})
+            seen = it.invoke(event)
+        assert type(seen.error) in (type(None), EventNotRecordedError)
+        assert ("DefectError" in seen.recording.out.getvalue()) == spoilt.called
+        called |= spoilt.called
+    assert called == (name not in UNREACHED[kind])

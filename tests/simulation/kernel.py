@@ -15,6 +15,7 @@ import heapq
 import threading
 from collections import deque
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -95,14 +96,12 @@ class Task:
         self.event: _Event | None = None
 
 
+@dataclass(eq=False, slots=True)
 class _Event:
-    __slots__ = ("action", "alive", "task", "time")
-
-    def __init__(self, time: float, task: Task | None, action: Callable[[], None] | None) -> None:
-        self.time = time
-        self.task = task
-        self.action = action
-        self.alive = True
+    time: float
+    task: Task | None
+    action: Callable[[], None] | None
+    alive: bool = True
 
 
 class _Carrier(threading.Thread):
