@@ -15,7 +15,6 @@ from tests.support.contract import assert_request_matches_contract
 from tests.support.event_files import EVENTS, EXPECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from sandbox.sam_local import Neighbours
@@ -45,28 +44,25 @@ def dead_letters(neighbours: Neighbours) -> set[tuple[str, str]]:
     return found
 
 
-def rejected(outcomes: Iterable[tuple[str, tuple[str, str | None]]]) -> set[tuple[str, str | None]]:
-    return {(message_id, reason) for message_id, (outcome, reason) in outcomes if outcome == "rejected"}
-
-
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_sam_local_invoke_does_with_every_event_file_what_its_readme_says(name: str, neighbours: Neighbours) -> None:
     """`sam local invoke -e` of each file of events/ answers, logs, sends and dead-letters what is written beside it."""
     expected = EXPECTED[name]
 
-    invoked = invoke(EVENTS / name, neighbours.parameter_overrides)
+    answer, outcomes = invoke(EVENTS / name, neighbours.parameter_overrides)
 
     if expected.error:
-        assert invoked.answer["errorType"] == expected.error
+        assert answer["errorType"] == expected.error
     elif name.startswith("sqs"):
-        assert invoked.answer == {"batchItemFailures": []}
+        assert answer == {"batchItemFailures": []}
     else:
         [(outcome, reason)] = expected.outcomes.values()
-        assert (invoked.answer["outcome"], invoked.answer.get("reason")) == (outcome, reason)
-        assert ("statementId" in invoked.answer) == (outcome == "created")
-    assert invoked.outcomes == dict(expected.outcomes)
+        assert (answer["outcome"], answer.get("reason")) == (outcome, reason)
+        assert ("statementId" in answer) == (outcome == "created")
+    assert outcomes == dict(expected.outcomes)
     assert recorded(neighbours.api) == set(expected.sent)
-    assert dead_letters(neighbours) == rejected(expected.outcomes.items())
+    rejected = {(name, reason) for name, (outcome, reason) in expected.outcomes.items() if outcome == "rejected"}
+    assert dead_letters(neighbours) == rejected
     for arrival in neighbours.api.requests:
         assert_request_matches_contract(arrival.method, arrival.path, arrival.headers, arrival.body)
 

@@ -1,8 +1,9 @@
-"""How the package is broken on purpose, to see that the watch notices.
+"""Ways to break the package on purpose, which the watch must notice.
 
-A breakage replaces something by its name, or edits one place in a function's syntax tree; both raise an error when what
-they mean is no longer there. ``within`` is what the test holds: of the seeds 0, 1, … so many are enough. ``caught_by``
-matches what the watch says first, so that a breakage is caught for its own reason.
+A breakage replaces a name, or edits one place in a function's syntax tree; it is an error if that is no longer there.
+The test runs the seeds 0, 1, … and expects a violation within the first ``within`` of them. ``caught_by`` matches the
+first violation, so that a breakage is caught for its own reason. There is no breakage here that teaches the same as
+another one; the unit tests hold single rules more exactly.
 """
 
 from __future__ import annotations

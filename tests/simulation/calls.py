@@ -1,8 +1,8 @@
-"""What the calls of one environment have met, and what follows from it for the next: the rules of decision 10.
+"""The rules of decision 10 for pauses, outages and probes, checked from outside for each kind of call.
 
-This is a second, simpler account of what :mod:`completion_sync.pressure` must do. It sees requests and answers from
-outside, and a thread may be preempted between an answer and the moment when the function takes note of it. So each rule
-is checked with as much slack as that needs, and not at all where a thread was stalled or a clock was stepped.
+This is a second, simpler implementation of what :mod:`completion_sync.pressure` must do. It sees requests and answers,
+but not the moment when the function takes note of an answer: a thread may be preempted in between. So the rules are
+checked with some slack, and not at all where a thread was stalled or a clock was stepped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SLACK = 0.1
 LONGEST_PAUSE, LONGEST_PROBE = 60.0, 10.0
-# So long may the pace of earlier 429s hold messages back.
+# The pace that earlier 429s have set may hold messages back for this long.
 PACE = 120.0
 # A request may be on its way to the server, behind a token or a secret, when a pause begins.
 _ADMITTED = 0.25
@@ -173,7 +173,7 @@ class Calls:
         return any(0 <= wall - at < longest + PACE for at, longest in self._pauses)
 
     def is_probe_due(self, started: float) -> bool:
-        """Return whether an invocation of then that finds an outage must probe it, by the environment's wall clock."""
+        """Return whether an invocation that started then must probe an outage, by the environment's wall clock."""
         if self.last_ended is None or self.last_ended > started:
             return False
         age = self._environment.process.wall() - self._wall_at_end - (self._world.kernel.now - started)

@@ -37,7 +37,7 @@ _ATTEMPTS = 3
 
 @dataclass
 class Invocation:
-    """One invocation of the function, and what was seen of it."""
+    """One invocation of the function, and what it did."""
 
     number: int
     event: dict[str, Any]
@@ -149,7 +149,7 @@ class HeldToken(NamedTuple):
 
 @dataclass
 class Memory:
-    """What an environment has been answered, by which the watch judges what it asks for next."""
+    """The answers that an environment has received: the watch judges its next requests by them."""
 
     token: HeldToken | None = None
     asked_at: float = float("-inf")

@@ -60,15 +60,15 @@ if TYPE_CHECKING:
 
 # How long a message waits for an unknown person, and at most until it asks again.
 USER_WAIT, LONGEST_WAIT = 72 * HOUR, 6 * HOUR
-# What keeps messages from being sent at all, in the words of the log.
+# The log's words for what keeps all messages from being sent.
 _SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred|held back")
 # The outcomes of messages by whether the answer names them.
 _LOGGED_AS = {True: {"deferred", "rejected"}, False: {"created", "exists", "rejected"}}
 _ATTEMPTS, _CALLS = 3, 9
 _REFUSAL_SECONDS = 60.0
-# What the configuration in S3 keeps from being sent.
+# The log's words for trouble with the configuration in S3.
 _CONFIG = re.compile(r"S3|content\.csv|mapping\.json")
-# From the look at the clock to the arrival at the server: an attempt to renew the token, a connection, the way.
+# The longest time from the look at the clock to the arrival at Thrive: a renewal of the token, connecting, sending.
 _ON_THE_WAY_SECONDS = REQUEST_TIMEOUT + 8.0
 # An invocation that lasted longer may have met the function's own deadline.
 _WORK_SECONDS = FUNCTION_TIMEOUT * 0.8 - 1.0
@@ -78,7 +78,7 @@ _USED_RATE = 0.85
 
 
 class Watch:
-    """What is known, and what of it is wrong."""
+    """Collects what happens and reports violations."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -98,7 +98,6 @@ class Watch:
         self._settled_at: dict[int, float] = {}
         self._commits: list[float] = []
         self.calls = Counter[str]()
-        self.first_outcomes: dict[int, str] = {}
 
     # ---- Thrive
 
@@ -422,7 +421,7 @@ class Watch:
             return
         if len(named) != len(set(named)) or not set(named) <= ids:
             self._bad("the answer names a message twice, or one that was not in the batch")
-        if invocation.without_thread:  # a defect of the machine: then only this holds: nothing is lost
+        if invocation.without_thread:  # no thread could be started: the only promise left is that nothing is lost
             return
         for defect in invocation.defects:
             self._bad(f"a defect: {defect}")
@@ -446,7 +445,6 @@ class Watch:
             said = "reported" if is_reported else "acknowledged"
             self._bad(f"{message.id}: {said}, but the log says {outcomes}")
         for line in lines:
-            self.first_outcomes.setdefault(sent.number, line["outcome"])
             if line["outcome"] == "deferred":
                 self._check_deferred(environment, invocation, sent, line)
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from .package import Package
 
-# What is measured by the machine's own clock.
+# Times in log lines that come from the machine's own clock.
 _REAL_TIME = re.compile(r'"timestamp":"[^"]*"|"Timestamp":\d+')
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of one run."""
+    """The result of one run."""
 
     seed: int
     violations: tuple[str, ...]
@@ -45,7 +45,7 @@ class Report:
 
 
 class World:
-    """Everything that one run is made of."""
+    """All parts of one run."""
 
     def __init__(self, package: Package, scenario: Scenario, *, keep_trace: bool = False) -> None:
         self.package = package
@@ -93,7 +93,7 @@ class World:
             self.kernel.now,
         )
 
-    # ---- what the parts ask for
+    # ---- for the parts
 
     def trace(self, *what: object) -> None:
         line = f"{self.kernel.now:.6f} " + " ".join(map(str, what))
@@ -102,7 +102,7 @@ class World:
             self._kept.append(line)
 
     def violate(self, what: str) -> None:
-        """Note that something must not have happened, and end the run."""
+        """Record a violation and end the run."""
         self.trace("VIOLATION", what)
         self.violations.append(what)
         self.kernel.stop()
@@ -135,7 +135,7 @@ class World:
         return sick.get(json.loads(key)["userId"]) if sick and self.kernel.now < self.scenario.healed else None
 
     def latency(self) -> float:
-        """Draw the latency of a call: mostly about the usual, now and then ten times that."""
+        """Draw the latency of a call: usually near the scenario's, sometimes ten times as long."""
         return min(8.0, self.scenario.latency * self.rng.lognormvariate(0.0, 0.7))
 
     def _thread_fails(self) -> bool:
@@ -147,7 +147,7 @@ class World:
             environment.odd_times = environment.left_threads = True
         return fails
 
-    # ---- what happens by itself
+    # ---- events of the scenario
 
     def _send(self, sent: Sent) -> None:
         self.trace("sent", sent.name, sent.fate, sent.group, sent.key)
@@ -177,7 +177,7 @@ _ANSWERS = frozenset({"reset_before", "reset_after", "black_hole", "slow", "unre
 
 
 class _Sink:
-    """Where the function's output goes: handlers of the logging module are made once and keep it for ever."""
+    """Receives the function's output. There is only one, because logging handlers keep the stream they started with."""
 
     world: World | None = None
 
