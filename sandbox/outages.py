@@ -86,8 +86,6 @@ class Outcome:
     dead_lettered: float
     oldest: float
     drain: float
-    drain_99: float
-    first_dead_letter: float | None
 
 
 def ours(*, cap: float = BACKOFF_CAP, most: int = MAX_RECEIVES, limit: float = MAX_IN_FLIGHT) -> Policy:
@@ -173,9 +171,8 @@ class Model:
         coming = [(at, number) for number, at in enumerate(sent)]
         receives = [0] * self._sample
         visible: list[int] = []
-        recorded: list[float] = []
-        dead: list[float] = []
-        oldest = 0.0
+        dead = 0
+        oldest = drain = 0.0
         while coming or visible:
             if not visible or self._in_flight * self._weight >= self._policy.limit:
                 self._now = max(self._now, coming[0][0])
@@ -190,17 +187,16 @@ class Model:
             number = visible.pop()
             age = self._now - sent[number]
             if receives[number] >= self._policy.most or age > self._policy.lifetime:
-                dead.append(age)
+                dead += 1
                 continue
             receives[number] += 1
             if self._received():
-                recorded.append(self._now - self._outage)
+                drain = max(drain, self._now - self._outage)
                 oldest = max(oldest, self._now - sent[number])
             else:
                 wait = self._policy.wait(receives[number], self._rng)
                 self._in_flight += 1
                 heapq.heappush(coming, (self._now + wait, number))
-        recorded.sort()
         return Outcome(
             policy=self._policy.name,
             outage=self._outage,
@@ -209,11 +205,9 @@ class Model:
             wasted=self._failed_calls / self._messages,
             receives=sum(receives) / self._sample,
             invocations=round(self._invocations),
-            dead_lettered=len(dead) / self._sample,
+            dead_lettered=dead / self._sample,
             oldest=oldest,
-            drain=max(0.0, recorded[-1]) if recorded else 0.0,
-            drain_99=max(0.0, recorded[int(len(recorded) * 0.99)]) if recorded else 0.0,
-            first_dead_letter=min(dead) if dead else None,
+            drain=drain,
         )
 
     def _received(self) -> bool:
@@ -401,13 +395,10 @@ def _mean(policy: Callable[[], Policy], outage: float, rate: float, limit: float
     """Return the mean of so many runs that chance plays no part in outages with few messages."""
     runs = min(50, max(1, SAMPLE // round(outage * rate)))
     rows = [asdict(Model(policy(), outage, rate, limit=limit, seed=seed).run()) for seed in range(runs)]
-    mean = {
+    return {
         name: round(sum(row[name] for row in rows) / runs, 4) if isinstance(value, float) else value
         for name, value in rows[0].items()
-        if name != "first_dead_letter"
     }
-    dead = [row["first_dead_letter"] for row in rows if row["first_dead_letter"] is not None]
-    return mean | {"first_dead_letter": round(min(dead), 4) if dead else None}
 
 
 WEIGHED: dict[str, Callable[[], Policy]] = {

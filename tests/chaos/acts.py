@@ -27,7 +27,6 @@ Act = Callable[["World"], Iterator[Hits]]
 PATIENCE = 3.0
 _TICK = 0.02
 _OUTAGE_SECONDS = 1.5
-RATE_LIMIT = "rate limit"
 
 
 # ---- Thrive: faults that the stand-in has ready
@@ -146,7 +145,7 @@ def _bad_certificate(name: str) -> Act:
 THRIVE: dict[str, Act] = {
     **ANSWERS,
     **_TOKENS_AND_CONNECTIONS,
-    RATE_LIMIT: _rate_limit,
+    "rate limit": _rate_limit,
     "outage": _switch(
         lambda world: world.api.down(), lambda world: (time.sleep(_OUTAGE_SECONDS), world.listen_again())
     ),

@@ -52,10 +52,9 @@ class AwsFault:
 
 
 class AwsProxy:
-    """The proxy. `calls` counts all calls by action, `hits` those that a fault hit."""
+    """The proxy. `hits` counts the calls that a fault hit, by fault."""
 
     def __init__(self, target: str, *, seed: int) -> None:
-        self.calls: Counter[str] = Counter()
         self.hits: Counter[str] = Counter()
         self.url = ""
         self._target = target
@@ -101,7 +100,6 @@ class AwsProxy:
 
     def _kind(self, action: str) -> Kind | None:
         with self._lock:
-            self.calls[action] += 1
             for fault in self._faults:
                 if fault.action == action and self._random.random() < fault.probability:
                     self.hits[str(fault)] += 1

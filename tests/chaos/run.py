@@ -100,23 +100,14 @@ def report(world: World) -> list[str]:
         f"sent {len(world.sent)} messages, found {len(world.letters)} dead letters",
         f"environments killed: {[victim.kills for victim in world.rig.environments]} times",
         f"the poller counted {dict(sorted(world.rig.poller.counts.items()))}",
-        _refusals(world),
         f"calls to Thrive by status: {world.api.requests.counts()}",
-        f"calls to AWS: {dict(sorted(world.proxy.calls.items()))}",
         "what went wrong, and how often it hit:",
         *(f"  {number:5}  {name}" for name, number in sorted(world.hits.items())),
     ]
 
 
-def _refusals(world: World) -> str:
-    calls, messages = world.hits[acts.RATE_LIMIT], world.rate_limited
-    share = calls / max(1, messages)
-    return f"the rate limit refused {calls} calls, {share:.2f} for each of the {messages} messages sent meanwhile"
-
-
 def _play(world: World, step: Step, messages: Sequence[Message], group: int | None) -> None:
     *names, environment = step
-    world.rate_limited += len(messages) * (acts.RATE_LIMIT in names)
     with ExitStack() as weather:
         hits = {name: weather.enter_context(contextmanager(acts.ACTS[name])(world)) for name in names}
         ends = time.monotonic() + _LEAST_STEP_SECONDS

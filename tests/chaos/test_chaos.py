@@ -14,7 +14,6 @@ from sandbox.demo.workload import Recorded, Rejected
 from tests.chaos import acts
 from tests.chaos.judgement import judge, out_of_order
 from tests.chaos.run import gather
-from tests.chaos.schedule import schedule
 from tests.support.contract import assert_request_matches_contract
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: World) -> None:
-    """After the storm the ledger equals what was sent, the dead letters are the bad ones, and nothing has leaked."""
     evidence = gather(storm)
     assert judge(evidence) == []
     assert len(evidence.sent) == 1000
@@ -36,7 +34,6 @@ def test_each_good_message_is_one_record_and_each_bad_one_a_dead_letter(storm: W
 
 
 def test_everything_that_was_to_go_wrong_went_wrong(storm: World) -> None:
-    """Each fault that the schedule names has hit something, and the schedule names every fault there is."""
     assert storm.missed() == []
     assert storm.planned == {*acts.ACTS, *acts.ENVIRONMENT}
     # No request shows that a certificate was refused: the function says so.
@@ -44,7 +41,6 @@ def test_everything_that_was_to_go_wrong_went_wrong(storm: World) -> None:
 
 
 def test_environments_died_and_messages_came_again(storm: World) -> None:
-    """Environments were killed and timed out in mid-batch, and messages were delivered and sent more than once."""
     counts = storm.rig.poller.counts
     assert sum(victim.kills for victim in storm.rig.environments) >= 3
     assert counts["exit"] >= 1
@@ -67,9 +63,3 @@ def test_a_fifo_queue_keeps_its_order_through_a_storm(fifo_storm: World) -> None
     assert fifo_storm.rig.poller.counts["received"] > len(fifo_storm.sent)
     # Whole groups wait while one message does, so that a fault may find nothing to hit. Most of them do.
     assert len(+fifo_storm.hits) > len(fifo_storm.planned) / 2
-
-
-def test_one_seed_gives_one_schedule() -> None:
-    """The same seed gives the same steps, another seed others."""
-    assert schedule(7, 2) == schedule(7, 2)
-    assert schedule(7, 2) != schedule(8, 2)

@@ -126,8 +126,7 @@ class World:
     """Everything that a run is made of.
 
     `clock` holds the seconds by which the function's wall clock differs from the true time. `sent` holds each message
-    with its FIFO group, if it has one; `hits` counts the faults that hit something, by act, of those `planned`;
-    `rate_limited` counts the messages that were sent while the rate was limited.
+    with its FIFO group, if it has one; `hits` counts the faults that hit something, by act, of those `planned`.
     """
 
     folder: Path
@@ -142,7 +141,6 @@ class World:
     letters: list[Letter] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
     planned: set[str] = field(default_factory=set)
-    rate_limited: int = 0
 
     def step_clock(self, seconds: float) -> int:
         """Set the clock of all environments forward or back; return 1, for one hit."""
@@ -157,7 +155,6 @@ class World:
         return sorted(name for name in self.planned if not self.hits[name])
 
     def cut_connections(self) -> None:
-        """Reset every connection to Thrive."""
         self.api.down()
         self.listen_again()
 
@@ -171,7 +168,6 @@ class World:
         self.api.up()
 
     def outputs(self) -> dict[str, str]:
-        """Return what the function and its runtime have written, by file."""
         return {path.name: path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log"))}
 
 

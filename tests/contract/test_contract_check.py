@@ -26,7 +26,6 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
     ],
 )
 def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
-    """A request that the contract describes passes."""
     assert_request_matches_contract(method, path, headers, body)
 
 
@@ -37,7 +36,6 @@ def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str
         ("POST", "/rest/v1/users/ref/a/b", JSON, b"", "PathNotFound"),
         ("PUT", COMPLETIONS, JSON, GOOD, "OperationNotFound"),
         ("POST", COMPLETIONS, {"Content-Type": "application/json"}, GOOD, "credentials"),
-        ("POST", COMPLETIONS, {**JSON, "Authorization": "Digest x"}, GOOD, "credentials"),
         ("POST", COMPLETIONS, {**JSON, "Content-Type": "text/plain"}, GOOD, "MediaTypeNotFound"),
         ("POST", COMPLETIONS, JSON, b"", "MissingRequiredRequestBody"),
         ("POST", COMPLETIONS, JSON, b"{", "MediaTypeDeserializeError"),
@@ -46,25 +44,20 @@ def test_requests_of_the_contract_pass(method: str, path: str, headers: dict[str
         ("POST", COMPLETIONS, JSON, GOOD.replace(b'"u"', b'""'), "userId breaks 'minLength'"),
         ("POST", COMPLETIONS, JSON, GOOD.replace(b'"c"', b"7"), "contentId breaks 'type'"),
         ("POST", COMPLETIONS, JSON, GOOD.replace(b"Z", b""), "completedAt breaks 'format'"),
-        ("POST", TOKEN, FORM, b"client_id=c", "'required'"),
         ("POST", TOKEN, FORM, b"grant_type=password", "grant_type breaks 'const'"),
-        ("POST", TOKEN, {"Content-Type": "application/json"}, b"{}", "MediaTypeNotFound"),
         ("GET", f"{COMPLETIONS}?page=0", JSON, b"", "minimum"),
         ("GET", f"{COMPLETIONS}?perPage=1001", JSON, b"", "maximum"),
-        ("GET", "/rest/v1/users/ref/E-1", {}, b"", "credentials"),
         ("GET", "/rest/v1/users/ref/", {"Authorization": "Bearer token"}, b"", "'minLength'"),
     ],
 )
 def test_all_other_requests_are_refused(
     method: str, path: str, headers: dict[str, str], body: bytes, reason: str
 ) -> None:
-    """A request that the contract does not describe fails, with the reason."""
     with pytest.raises(AssertionError, match=reason):
         assert_request_matches_contract(method, path, headers, body)
 
 
 def test_a_refusal_shows_no_values() -> None:
-    """The message names what is wrong, and holds neither a token nor a member's value."""
     headers = {**JSON, "Authorization": "Bearer canary-token"}
 
     with pytest.raises(AssertionError) as refused:

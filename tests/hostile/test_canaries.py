@@ -29,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completion_sync import sync
-from completion_sync.errors import EventNotRecordedError, InvalidMessageError
+from completion_sync.errors import EventNotRecordedError, InvalidMessageError, TemporaryError
 from tests.hostile import shapes
 from tests.hostile.world import CREATED, USERS_PATH, World, cases, recorded, world
 from tests.support import canaries
@@ -131,38 +131,33 @@ def test_every_form_of_every_canary_is_found() -> None:
     assert found("") == found("a canary") == set()
 
 
-def _in_log(method: str, *arguments: Any, **options: Any) -> Any:
-    return lambda self, *_: getattr(self._logger, method)(*arguments, **options)
-
-
 _LOG = "observability.Telemetry.message"
 # Where it is planted, in place of which function, and what is done there instead.
 PLANTED: dict[str, tuple[str, Any]] = {
     "output: standard output": (_LOG, lambda *_: sys.stdout.write(f"{quote_plus(SECRET)}\n")),
     "output: standard error": (_LOG, lambda *_: sys.stderr.write(SECRET)),
-    "output: an argument": (_LOG, _in_log("warning", "x %s", SECRET)),
-    "output: a field": (_LOG, _in_log("info", "x", extra={"h": [SECRET]})),
     "output: a library": (_LOG, lambda *_: logging.getLogger("any").debug(SECRET)),
     "answer": ("handler._record_event", lambda *_: {"outcome": "created", "statementId": SECRET}),
     "error": ("handler._record_event", mock.Mock(side_effect=EventNotRecordedError(SECRET))),
     "details of dead letters": ("events.read_completion", mock.Mock(side_effect=InvalidMessageError(SECRET))),
+    "calls to SQS": ("queues._attributes", lambda *_: {"sourceQueue": SECRET}),
+    "errors inside": ("transport.Transport.post", mock.Mock(side_effect=TemporaryError("unavailable", SECRET))),
     "requests to Thrive": ("completion.Completion.to_json", lambda _: json.dumps({"userId": SECRET}).encode()),
 }
 
 
 @pytest.mark.parametrize("place", PLANTED)
 def test_the_search_finds_a_planted_leak(place: str) -> None:
-    """A deliberate leak is found in its place and under its name."""
     name, careless = PLANTED[place]
     with world(secret=secret_text(), token=token(1)) as it, mock.patch(f"completion_sync.{name}", careless):
-        assert "secret" in leaks(it, DIRECT)[place.partition(":")[0]]
+        event = BATCH if place == "calls to SQS" else DIRECT
+        assert "secret" in leaks(it, event)[place.partition(":")[0]]
 
 
 # --- Every answer -------------------------------------------------------------------------------------------------
 
 
 def token(number: int) -> Behaviour:
-    """Answer with a canary token."""
     return answer(200, json.dumps({"access_token": TOKENS[number - 1], "token_type": "Bearer"}).encode())
 
 
@@ -198,7 +193,6 @@ ANSWERS = {str(status): quoting(status) for status in STATUSES} | broken()
 @pytest.mark.parametrize("reply", ANSWERS)
 @pytest.mark.parametrize("endpoint", ["token", "completion"])
 def test_every_answer_that_quotes_everything(endpoint: str, reply: str, kind: str, event: dict[str, Any]) -> None:
-    """Whatever is answered, none of the credentials and learners that the answer quotes is passed on."""
     behaviours = {"token": token(1), "completion": recorded, endpoint: ANSWERS[reply]}
     with world(secret=SECRETS[kind], **behaviours) as it:
         assert leaks(it, event) == {}
@@ -255,7 +249,6 @@ class Objects:
 
 @KINDS
 def test_objects_do_not_show_credentials(kind: str) -> None:
-    """While a request is on its way, no object of this package shows a credential when it is printed."""
     objects = Objects(recorded, lambda each: f"{each!r} {each} {getattr(each, '__dict__', '')}", canaries.LEARNER)
     with world(secret=SECRETS[kind], token=token(1), completion=objects) as it:
         assert leaks(it, sqs_event(sqs_record(FIELDS))) == {}
@@ -265,7 +258,6 @@ def test_objects_do_not_show_credentials(kind: str) -> None:
 
 @KINDS
 def test_a_rotation_shows_neither_the_old_nor_the_new_secret(kind: str) -> None:
-    """A 401, a fresh token, a secret that is read again and a second 401 show no credential."""
     numbers = iter(range(1, 10))
 
     def another_token(peer: Peer) -> None:
@@ -304,7 +296,6 @@ def test_any_secret_is_used_or_deferred_as_misconfigured(secret: str) -> None:
 
 
 def quoting_error(error: Exception) -> Exception:
-    """Let an error of boto3's quote canaries wherever it can."""
     error.args = (*error.args, EVERYTHING)
     if hasattr(error, "response"):
         error.response["Error"]["Message"] = EVERYTHING
@@ -339,50 +330,6 @@ def test_failures_of_aws_are_not_quoted(status: int, service: str, failure: str,
                 for operation in ("send_message_batch", "change_message_visibility_batch"):
                     setattr(it.function.sqs, operation, lambda **_: {"Failed": failed})
         assert leaks(it, event) == {}
-
-
-# --- Defects ------------------------------------------------------------------------------------------------------
-
-DEFECTS = [
-    "authorization.Authorizer.grant",
-    "events.read_completion",
-    "completion.Completion.to_json",
-    "credentials.Credentials.parse",
-    "observability.Telemetry.message",
-    "observability.Telemetry.end",
-    "queues.Queues.dead_letter",
-    "queues.Queues.postpone",
-    "queues.Queues.requeue",
-    "retry.Backoff.seconds",
-    "sync.CompletionSync.run",
-    "tokens.TokenCache.get",
-    "transport.Transport.post",
-]
-
-
-class DefectError(Exception):
-    """A defect whose text, arguments, attributes, notes and cause all hold secrets."""
-
-    def __init__(self) -> None:
-        super().__init__(EVERYTHING, {"token": TOKENS[0]})
-        self.secret = SECRET
-        self.add_note(EVERYTHING)
-        self.__cause__ = ValueError(EVERYTHING)
-
-
-@EVENTS
-@pytest.mark.parametrize("name", DEFECTS)
-@pytest.mark.parametrize("status", [201, 400, 503])
-def test_a_defect_is_logged_by_kind_and_place_alone(name: str, status: int, event: dict[str, Any]) -> None:
-    """A defect anywhere in this package is logged, and nothing that its error holds."""
-    with (
-        world(secret=secret_text(), token=token(1), completion=quoting(status)) as it,
-        mock.patch(f"completion_sync.{name}", side_effect=DefectError()) as spoilt,
-    ):
-        assert leaks(it, event) == {}
-        seen = it.invoke(event)
-    assert type(seen.error) in (type(None), EventNotRecordedError)
-    assert ("DefectError" in seen.recording.out.getvalue()) == spoilt.called
 
 
 # --- Everything talks ---------------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ _PLACES += "|userId (or|and) userRef|contentId (or|and) contentCode"
 
 
 def hostile(text: object, name: str = HOSTILE) -> dict[str, Any]:
-    """Return a record with this body."""
     return sqs_record("", message_id=name) | {"body": text}
 
 
@@ -67,7 +66,6 @@ def deliver(it: World, *records: dict[str, Any]) -> Seen:
 @cases(700)
 @given(shapes.bodies)
 def test_any_body_among_good_ones(text: object) -> None:
-    """A body is recorded or dead-lettered unchanged, and its neighbours are recorded."""
     with world() as it:
         deliver(it, hostile(text))
 
@@ -85,7 +83,6 @@ def test_any_depth(text: str, in_sns: bool) -> None:  # noqa: FBT001 - Hypothesi
 @cases(300)
 @given(shapes.records(HOSTILE))
 def test_any_record_around_the_body(record: dict[str, Any]) -> None:
-    """Missing and wrongly typed parts of a record harm neither it nor its neighbours."""
     with world() as it:
         deliver(it, record)
 
@@ -93,7 +90,6 @@ def test_any_record_around_the_body(record: dict[str, Any]) -> None:
 @cases(100)
 @given(st.lists(shapes.bodies, min_size=1, max_size=12))
 def test_many_hostile_records_side_by_side(texts: list[object]) -> None:
-    """Of many hostile records each is judged by its own body, with several requests in flight."""
     with world(MAX_CONCURRENCY="4") as it:
         deliver(it, *(hostile(text, f"hostile-{index}") for index, text in enumerate(texts)))
 

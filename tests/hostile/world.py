@@ -81,24 +81,19 @@ class Seen:
 
     @property
     def output(self) -> Output:
-        """Standard output: the log and the metrics."""
         return Output.read(self.recording.out.getvalue())
 
     @property
     def outcomes(self) -> dict[str, tuple[str, str | None]]:
-        """Outcome and reason of each message, as logged."""
         return {line["message_id"]: (line["outcome"], line.get("reason")) for line in self.output.messages}
 
 
 @dataclass
 class World:
-    """The function, and the server that plays Thrive."""
-
     function: Function
     server: RawServer
 
     def invoke(self, event: object) -> Seen:
-        """Invoke the function and record what it does."""
         result, raised = None, None
         with recording() as record:
             try:
@@ -109,12 +104,10 @@ class World:
 
     @property
     def sent(self) -> list[bytes]:
-        """The completions that reached Thrive."""
         return [request.body for request in self.server.requests if request.target == COMPLETIONS_PATH]
 
     @property
     def dead_lettered(self) -> set[str]:
-        """The ids of the messages that SQS put into the dead-letter queue."""
         taken = [entry for entry in self.function.dead_letters if self.function.sqs.refused(entry) is None]
         return {entry["MessageAttributes"]["sourceMessageId"]["StringValue"] for entry in taken}
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,23 +63,14 @@ def sam(*arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@dataclass(frozen=True, slots=True)
-class Invoked:
-    """The function's answer, and the outcome and reason by message id as its log has them."""
-
-    answer: Any
-    outcomes: dict[str, tuple[str, str | None]]
-
-
-def invoke(event: Path, overrides: Sequence[str] = ()) -> Invoked:
-    """Run `sam local invoke` with an event file."""
-    options = ["--parameter-overrides", *overrides] if overrides else []
-    done = sam("local", "invoke", "-e", str(event.relative_to(ROOT)), *options)
-    return Invoked(json.loads(done.stdout), outcomes_in(done.stderr))
+def invoke(event: Path, overrides: Sequence[str]) -> tuple[Any, dict[str, tuple[str, str | None]]]:
+    """Run `sam local invoke` with an event file; return the function's answer and the outcomes in its log."""
+    done = sam("local", "invoke", "-e", str(event.relative_to(ROOT)), "--parameter-overrides", *overrides)
+    return json.loads(done.stdout), outcomes_in(done.stderr)
 
 
 def outcomes_in(log: str) -> dict[str, tuple[str, str | None]]:
-    """Read the outcomes from the JSON lines among others."""
+    """Return outcome and reason by message id, from a log with other lines in it."""
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     return {line["message_id"]: (line["outcome"], line.get("reason")) for line in lines if "message_id" in line}
 
@@ -97,7 +86,6 @@ def docker() -> None:
 
 @pytest.fixture(scope="session")
 def built(docker: None) -> None:
-    """Build what `sam local` runs."""
     sam("build")
 
 
@@ -127,10 +115,3 @@ def start_lambda(neighbours: Neighbours, tmp_path: Path) -> Iterator[tuple[str, 
     finally:
         # It removes its containers before it ends.
         child.stop(patience=30)
-
-
-def is_free(host: str, port: int) -> bool:
-    """Tell whether nothing listens there."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) != 0

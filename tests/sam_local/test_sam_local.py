@@ -10,13 +10,11 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 
-from sandbox.sam_local import AWS_PORT, THRIVE_PORT, container_facing_address, running_neighbours
-from tests.sam_local.conftest import REGION, invoke, is_free, outcomes_in
+from tests.sam_local.conftest import REGION, invoke, outcomes_in
 from tests.support.contract import assert_request_matches_contract
 from tests.support.event_files import EVENTS, EXPECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from sandbox.sam_local import Neighbours
@@ -26,7 +24,6 @@ DEAD_LETTERS = "thrive-completion-sync-local-dead-letters"
 
 
 def recorded(api: StandIn) -> set[tuple[str, ...]]:
-    """Return the completions in the stand-in's ledger."""
     return {tuple(entry.key) for entry in api.ledger}
 
 
@@ -47,42 +44,27 @@ def dead_letters(neighbours: Neighbours) -> set[tuple[str, str]]:
     return found
 
 
-def rejected(outcomes: Iterable[tuple[str, tuple[str, str | None]]]) -> set[tuple[str, str | None]]:
-    """Pick those that belong into the dead-letter queue."""
-    return {(message_id, reason) for message_id, (outcome, reason) in outcomes if outcome == "rejected"}
-
-
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_sam_local_invoke_does_with_every_event_file_what_its_readme_says(name: str, neighbours: Neighbours) -> None:
     """`sam local invoke -e` of each file of events/ answers, logs, sends and dead-letters what is written beside it."""
     expected = EXPECTED[name]
 
-    invoked = invoke(EVENTS / name, neighbours.parameter_overrides)
+    answer, outcomes = invoke(EVENTS / name, neighbours.parameter_overrides)
 
     if expected.error:
-        assert invoked.answer["errorType"] == expected.error
+        assert answer["errorType"] == expected.error
     elif name.startswith("sqs"):
-        assert invoked.answer == {"batchItemFailures": []}
+        assert answer == {"batchItemFailures": []}
     else:
         [(outcome, reason)] = expected.outcomes.values()
-        assert (invoked.answer["outcome"], invoked.answer.get("reason")) == (outcome, reason)
-        assert ("statementId" in invoked.answer) == (outcome == "created")
-    assert invoked.outcomes == dict(expected.outcomes)
+        assert (answer["outcome"], answer.get("reason")) == (outcome, reason)
+        assert ("statementId" in answer) == (outcome == "created")
+    assert outcomes == dict(expected.outcomes)
     assert recorded(neighbours.api) == set(expected.sent)
-    assert dead_letters(neighbours) == rejected(expected.outcomes.items())
+    rejected = {(name, reason) for name, (outcome, reason) in expected.outcomes.items() if outcome == "rejected"}
+    assert dead_letters(neighbours) == rejected
     for arrival in neighbours.api.requests:
         assert_request_matches_contract(arrival.method, arrival.path, arrival.headers, arrival.body)
-
-
-def test_sam_local_invoke_needs_no_options_beside_the_event(built: None, tmp_path: Path) -> None:
-    """With what `python -m sandbox sam-local` runs, samconfig.toml holds all other options."""
-    host = container_facing_address()
-    if not (is_free(host, THRIVE_PORT) and is_free(host, AWS_PORT)):
-        pytest.skip(f"something else listens on the ports of samconfig.toml ({THRIVE_PORT}, {AWS_PORT})")
-    with running_neighbours(tmp_path, thrive_port=THRIVE_PORT, aws_port=AWS_PORT) as neighbours:
-        invoked = invoke(EVENTS / "sqs-plain.json")
-        assert invoked.answer == {"batchItemFailures": []}
-        assert recorded(neighbours.api) == set(EXPECTED["sqs-plain.json"].sent)
 
 
 def test_a_boto3_client_of_start_lambda_finds_the_function_warm(

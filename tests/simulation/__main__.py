@@ -7,7 +7,7 @@ import sys
 import time
 
 from .package import Package
-from .runs import run, run_in_processes
+from .runs import run_in_processes
 from .scenario import draw
 from .world import simulate
 
@@ -15,29 +15,23 @@ _ENDLESS = 10**12
 
 
 def main() -> int:
-    """Run what the arguments ask for; 1 where something went wrong."""
+    """Run what the arguments ask for; return 1 if a run had a violation."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seed", type=int, help="replay one seed and print all that happens")
-    parser.add_argument("--first", type=int, metavar="SEED", help="where to begin (0; for a soak: made of the date)")
-    parser.add_argument("--count", type=int, metavar="SEEDS", help="how many seeds (1000; for a soak: no end)")
-    parser.add_argument("--soak", type=float, metavar="HOURS", help="new seeds for so many hours")
-    parser.add_argument("--step", type=int, help="take each so many-th, in this process alone")
+    parser.add_argument("--seed", type=int, help="replay one seed and print everything that happens")
+    parser.add_argument("--first", type=int, metavar="SEED", help="the first seed (0; of a soak: made from the date)")
+    parser.add_argument("--count", type=int, metavar="SEEDS", help="how many seeds (1000; of a soak: no end)")
+    parser.add_argument("--soak", type=float, metavar="HOURS", help="run new seeds for so many hours")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         return _replay(arguments.seed)
-    is_soak = arguments.soak is not None
-    first = arguments.first
-    if first is None:
-        first = int(time.strftime("%Y%m%d")) * 10**8 if is_soak else 0
-    count = (_ENDLESS if is_soak else 1000) if arguments.count is None else arguments.count
+    first, count, hours = 0, 1000, float("inf")
+    if arguments.soak is not None:
+        first, count, hours = int(time.strftime("%Y%m%d")) * 10**8, _ENDLESS, arguments.soak
+    first = first if arguments.first is None else arguments.first
+    count = count if arguments.count is None else arguments.count
+    print(f"seeds from {first} on", flush=True)
     try:
-        if arguments.step is None:
-            print(f"seeds from {first} on", flush=True)
-            print(run_in_processes(first, count, soak=arguments.soak), end="")
-        else:
-            until = time.monotonic() + arguments.soak * 3600 if is_soak else float("inf")
-            seeds = range(first, first + count * arguments.step, arguments.step)
-            print(run(seeds, until=until))
+        print(run_in_processes(first, count, hours=hours))
     except AssertionError as wrong:
         print(wrong, file=sys.stderr)
         return 1
@@ -45,9 +39,8 @@ def main() -> int:
 
 
 def _replay(seed: int) -> int:
-    scenario = draw(seed)
     report = simulate(Package(), seed, keep_trace=True)
-    for name, value in vars(scenario).items():
+    for name, value in vars(draw(seed)).items():
         if name != "sent":
             print(f"{name}: {value}")
     print(*(line.rstrip() for line in report.trace if not line.rstrip().endswith(" log")), sep="\n")

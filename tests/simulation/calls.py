@@ -1,13 +1,12 @@
-"""What the calls of one environment have met, and what follows from it for the next: the rules of decision 10.
+"""The rules of decision 10 for pauses, outages and probes, checked from outside for each kind of call.
 
-This is a second, simpler account of what :mod:`completion_sync.pressure` must do. It sees requests and answers from
-outside, and a thread may be preempted between an answer and the moment when the function takes note of it. So each rule
-is checked with as much slack as that needs, and not at all where a thread was stalled or a clock was stepped.
+This is a second, simpler implementation of what :mod:`completion_sync.pressure` must do. It sees requests and answers,
+but not the moment when the function takes note of an answer: a thread may be preempted in between. So the rules are
+checked with some slack, and not at all where a thread was stalled or a clock was stepped.
 """
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -16,19 +15,18 @@ from .scenario import REQUEST_TIMEOUT
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from .lambdas import Environment, Invocation
+    from .lambdas import Environment
     from .thrive import Answer, Call
     from .world import World
 
 SLACK = 0.1
-LONGEST_PAUSE, LONGEST_RETRY_AFTER, LONGEST_PROBE = 60.0, 3600.0, 10.0
-# So long may the pace of earlier 429s hold messages back.
+LONGEST_PAUSE, LONGEST_PROBE = 60.0, 10.0
+# The pace that earlier 429s have set may hold messages back for this long.
 PACE = 120.0
 # A request may be on its way to the server, behind a token or a secret, when a pause begins.
 _ADMITTED = 0.25
 # In one invocation; and each time that probes are due, if two of them have shown nothing new.
 _MOST_PROBES, _MOST_IN_A_ROUND = 2, 3
-_PAUSED = re.compile(r"^(\w+): paused for ")
 
 
 def meaning(call: Call, answer: Answer | None) -> str:
@@ -71,24 +69,19 @@ class Calls:
         self._subjects = subjects
         self._in_flight = 0
         self._answers: deque[float] = deque([float("-inf")], maxlen=50)
-        self._attempts: dict[Hashable, Call] = {}  # the last failed one of each subject
+        self._last_failures: dict[Hashable, float] = {}  # by subject
         # Subjects that failed twice in a row, perhaps and certainly without an answer in between.
         self._failed: set[Hashable] = set()
         self._surely_failed: set[Hashable] = set()
         self._maybe_out_until = float("-inf")
         self.out_since: float | None = None
         self._calls_in_outage = 0
-        # What a failed probe was about, until a second one has been sent.
-        self._first_of_a_pair: Hashable = None
         self.last_ended: float | None = None
         self._wall_at_end = 0.0
         # Retry-After in seconds: from when, until when.
         self._forbidden = (0.0, 0.0)
         # All 429s: the wall clock then, and the longest pause that follows.
         self._pauses: deque[tuple[float, float]] = deque(maxlen=50)
-        self._throttled: list[float] = []
-        self._announced = float("-inf")
-        self.throttles = 0
 
     # ---- what happens
 
@@ -114,8 +107,8 @@ class Calls:
         if self._calls_in_outage > self._most + _MOST_IN_A_ROUND * probes_by(now - since):
             self._bad(f"{self._calls_in_outage} calls ({self._kind}) in the first {now - since:.0f} s of an outage")
         if self._kind == "completions" and invocation.started > since + SLACK:
-            invocation.probes.append((call.subject, self._has_failed_before(call.subject)))
-            if len(invocation.probes) > _MOST_PROBES or len(dict(invocation.probes)) < len(invocation.probes):
+            invocation.probes.append(call.subject)
+            if len(invocation.probes) > _MOST_PROBES or len(set(invocation.probes)) < len(invocation.probes):
                 self._bad("one invocation in an outage sent more than one request for each of two messages")
 
     def ended(self, call: Call, answer: Answer | None) -> str:
@@ -128,13 +121,13 @@ class Calls:
             self._answered(now)
         if what == "throttled":
             assert answer is not None
-            self._was_throttled(call, answer)
+            self._was_throttled(answer)
         elif what == "failed":
             self._has_failed(call)
         elif what == "other":
             # Neither an answer of Thrive's nor a failure of the outage kind.
             self._surely_failed.clear()
-            self.out_since = self._first_of_a_pair = None
+            self.out_since = None
         return what
 
     def _answered(self, now: float) -> None:
@@ -142,37 +135,25 @@ class Calls:
         self._maybe_out_until = min(self._maybe_out_until, now)
         self._failed.clear()
         self._surely_failed.clear()
-        self.out_since, self._calls_in_outage, self._first_of_a_pair = None, 0, None
+        self.out_since, self._calls_in_outage = None, 0
 
-    def _was_throttled(self, call: Call, answer: Answer) -> None:
-        now, text = self._world.kernel.now, answer.retry_after
-        self.throttles += 1
-        longest = LONGEST_PAUSE
-        if text is not None:
-            # A date is read by a wall clock that may be wrong.
-            is_numeric = text.replace(".", "").isdigit()
-            longest = max(longest, min(float(text), LONGEST_RETRY_AFTER) if is_numeric else LONGEST_RETRY_AFTER)
-            if is_numeric and now + min(float(text), LONGEST_RETRY_AFTER) > self._forbidden[1]:
-                self._forbidden = (now, now + min(float(text), LONGEST_RETRY_AFTER))
-        self._pauses.append((self._environment.process.wall(), longest))
-        self._throttled.append(call.began)
+    def _was_throttled(self, answer: Answer) -> None:
+        now, is_date = self._world.kernel.now, (answer.retry_after or "").endswith("GMT")
+        if not is_date and now + answer.longest_wait > self._forbidden[1]:
+            self._forbidden = (now, now + answer.longest_wait)
+        self._pauses.append((self._environment.process.wall(), max(LONGEST_PAUSE, answer.longest_wait)))
 
     def _has_failed(self, call: Call) -> None:
         now, subject = self._world.kernel.now, call.subject
-        if self.out_since is not None and call.began > self.out_since + SLACK:
-            is_second = self._first_of_a_pair not in {None, subject}
-            self._first_of_a_pair = None if is_second else subject
-        previous = self._attempts.get(subject)
-        self._attempts[subject] = call
+        previous, self._last_failures[subject] = self._last_failures.get(subject), now
         if self._kind == "tokens":
             # One request may do: there may be no time for a second one.
             self._maybe_out_until = float("inf")
         if previous is None:
             return
-        assert previous.ended is not None
-        if previous.ended > self._answers[-1] + SLACK:
+        if previous > self._answers[-1] + SLACK:
             self._surely_failed.add(subject)
-        answers = [at for at in self._answers if at >= previous.ended + SLACK]
+        answers = [at for at in self._answers if at >= previous + SLACK]
         if all(at > now - SLACK for at in answers):
             self._failed.add(subject)
         if len(self._failed) >= self._subjects:
@@ -180,26 +161,7 @@ class Calls:
         if len(self._surely_failed) >= self._subjects and self.out_since is None:
             self.out_since = now
 
-    def announced(self, text: str) -> None:
-        """Check a line of the log: a pause begins with a 429 to a request sent after the last one had begun."""
-        match = _PAUSED.match(text)
-        if match is None or match[1] != self._kind:
-            return
-        if not any(began > self._announced - SLACK for began in self._throttled):
-            self._bad(f"{text}: the request was sent before the last pause began")
-        self._announced = self._world.kernel.now
-        self._throttled.clear()
-
     # ---- what the function says
-
-    @property
-    def last_answer(self) -> float:
-        """When Thrive last answered."""
-        return self._answers[-1]
-
-    def pause_left(self) -> float:
-        """Return the seconds for which ``Retry-After`` still forbids calls."""
-        return self._forbidden[1] - self._world.kernel.now
 
     def may_be_out(self, since: float) -> bool:
         """Return whether there may have been an outage at some moment since then."""
@@ -211,30 +173,12 @@ class Calls:
         return any(0 <= wall - at < longest + PACE for at, longest in self._pauses)
 
     def is_probe_due(self, started: float) -> bool:
-        """Return whether an invocation of then that finds an outage must probe it, by the environment's wall clock."""
+        """Return whether an invocation that started then must probe an outage, by the environment's wall clock."""
         if self.last_ended is None or self.last_ended > started:
             return False
         age = self._environment.process.wall() - self._wall_at_end - (self._world.kernel.now - started)
         # After a small step back it may still lie after the moment that the interval counts from.
         return age < -REQUEST_TIMEOUT or age > LONGEST_PROBE + SLACK
-
-    def missing_probe(self, invocation: Invocation, subject: Hashable) -> str | None:
-        """Return what is wrong with the probes of an invocation that held back a message with this subject."""
-        if self.out_since is None or invocation.started < self.out_since + SLACK:
-            return None
-        if self._first_of_a_pair not in {None, subject}:
-            return "a second probe was due"
-        if (
-            invocation.probes
-            and all(failed for _, failed in invocation.probes)
-            and not self._has_failed_before(subject)
-        ):
-            return "it was not the probe, though all probes had failed before"
-        return None
-
-    def _has_failed_before(self, subject: Hashable) -> bool:
-        last = self._attempts.get(subject)
-        return last is not None and last.ended is not None and last.ended > self.last_answer - SLACK
 
     def _bad(self, what: str) -> None:
         self._world.violate(what)

@@ -15,8 +15,9 @@ import heapq
 import threading
 from collections import deque
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import random
@@ -27,7 +28,6 @@ _current: list[Kernel] = []
 
 
 def kernel() -> Kernel:
-    """Return the kernel of the run in progress."""
     return _current[-1]
 
 
@@ -50,7 +50,7 @@ class Process:
         self.tasks: set[Task] = set()
         self._kernel = kernel
         self._on_death = on_death
-        self._parked: list[_Event] = []
+        self.parked: list[_Event] = []  # what fell due while it was frozen
         self._frozen_since = 0.0
         self._monotonic_zero = kernel.now - kernel.rng.uniform(0.0, 5_000.0)
 
@@ -63,7 +63,6 @@ class Process:
         return (self._frozen_since if self.frozen else self._kernel.now) - self._monotonic_zero
 
     def freeze(self) -> None:
-        """Stop every thread and the monotonic clock."""
         self.frozen, self._frozen_since = True, self._kernel.now
 
     def thaw(self) -> None:
@@ -82,19 +81,13 @@ class Process:
         self._unpark()
         self._on_death()
 
-    def park(self, event: _Event) -> None:
-        """Keep an event of a frozen process until it is thawed."""
-        self._parked.append(event)
-
     def _unpark(self) -> None:
-        parked, self._parked = self._parked, []
+        parked, self.parked = self.parked, []
         for event in parked:
             self._kernel.push(max(event.time, self._kernel.now), event)
 
 
 class Task:
-    """One thread of a process."""
-
     def __init__(self, process: Process, number: int, run: Callable[[], None]) -> None:
         self.process = process
         self.number = number
@@ -103,14 +96,12 @@ class Task:
         self.event: _Event | None = None
 
 
+@dataclass(eq=False, slots=True)
 class _Event:
-    __slots__ = ("action", "alive", "task", "time")
-
-    def __init__(self, time: float, task: Task | None, action: Callable[[], None] | None) -> None:
-        self.time = time
-        self.task = task
-        self.action = action
-        self.alive = True
+    time: float
+    task: Task | None
+    action: Callable[[], None] | None
+    alive: bool = True
 
 
 class _Carrier(threading.Thread):
@@ -171,7 +162,6 @@ class Kernel:
         heapq.heappush(self._heap, (time, self.rng.random(), next(self._numbers), event))
 
     def spawn(self, process: Process, run: Callable[[], None]) -> None:
-        """Start a thread of a process."""
         task = Task(process, next(self._numbers), run)
         process.tasks.add(task)
         self._live.add(task)
@@ -190,28 +180,19 @@ class Kernel:
             raise self.failure
 
     def stop(self) -> None:
-        """End the run after the event in progress."""
         self._stopped = True
 
     @property
-    def stopped(self) -> bool:
-        """Whether the run was ended."""
-        return self._stopped
-
-    @property
     def running(self) -> bool:
-        """Whether a thread of a process runs now."""
         return self._task is not None
 
     @property
     def process(self) -> Process:
-        """The process whose thread runs now."""
         assert self._task is not None, "no thread of a process runs"
         return self._task.process
 
     @property
     def task(self) -> Task:
-        """The thread that runs now."""
         assert self._task is not None, "no thread of a process runs"
         return self._task
 
@@ -242,14 +223,12 @@ class Kernel:
             self.sleep(self.rng.choice((0.0, 0.0, 0.003)))
 
     def sleep(self, seconds: float) -> None:
-        """Block for some time."""
         end = self.now + max(0.0, seconds)
         self.wait(seconds)
         while self.now < end:  # woken by something that it no longer waits for
             self.wait(end - self.now)
 
     def wait(self, seconds: float | None) -> None:
-        """Block until :meth:`wake`, or for some time."""
         task = self.task
         task.event = None
         if seconds is not None:
@@ -271,7 +250,6 @@ class Kernel:
     # ---- the baton
 
     def carry(self, task: Task) -> None:
-        """Run a task to its end, in its carrier's thread."""
         self._task = task
         try:
             if not task.process.dead:
@@ -325,7 +303,7 @@ class Kernel:
             elif task.event is not event:
                 continue
             elif task.process.frozen:
-                task.process.park(event)
+                task.process.parked.append(event)
             else:
                 event.alive = False
                 return task
@@ -370,7 +348,6 @@ class Lock:
         self.release()
 
     def acquire(self) -> bool:
-        """Take it; a switch point."""
         run = kernel()
         run.switch()
         while run.is_live(self._owner):
@@ -382,7 +359,6 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Release it."""
         self._owner = None
         run = kernel()
         # A lock of a class outlives processes and runs: whoever is dead waits no longer.
@@ -399,14 +375,12 @@ class RLock(Lock):
         self._depth = 0
 
     def acquire(self) -> bool:
-        """Take it once more, or for the first time."""
         if self._owner is None or self._owner is not kernel().task:
             super().acquire()
         self._depth += 1
         return True
 
     def release(self) -> None:
-        """Undo one acquisition."""
         self._depth -= 1
         if self._depth == 0:
             super().release()
@@ -420,7 +394,6 @@ class Semaphore:
         self._waiting: list[Task] = []
 
     def acquire(self, timeout: float) -> bool:
-        """Take one, within some time; a switch point."""
         run = kernel()
         run.switch()
         end = run.now + timeout
@@ -434,7 +407,6 @@ class Semaphore:
         return True
 
     def release(self) -> None:
-        """Return one, and wake all who wait for it."""
         self._value += 1
         for task in self._waiting:
             kernel().wake(task)
@@ -448,7 +420,7 @@ class Future:
     def __init__(self) -> None:
         # Sets of futures are ordered by this, and not by an address in memory.
         self._number = next(self._numbers)
-        self._waiting: list[Task] = []
+        self.waiting: list[Task] = []
         self._state = "pending"
         self._result: Any = None
         self._error: BaseException | None = None
@@ -460,34 +432,28 @@ class Future:
         return self is other
 
     def done(self) -> bool:
-        """Whether it has ended."""
         return self._state in {"done", "cancelled"}
 
     def cancel(self) -> bool:
-        """Cancel what has not begun."""
         if self._state == "pending":
             self._end("cancelled")
         return self._state == "cancelled"
 
     def begin(self) -> bool:
-        """Begin, unless it was cancelled."""
         if self._state != "pending":
             return False
         self._state = "running"
         return True
 
     def set_result(self, result: Any) -> None:
-        """End well."""
         self._result = result
         self._end("done")
 
     def set_exception(self, error: BaseException) -> None:
-        """End badly."""
         self._error = error
         self._end("done")
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result."""
         wait([self], timeout)
         if not self.done():
             raise TimeoutError
@@ -497,25 +463,14 @@ class Future:
             raise self._error
         return self._result
 
-    def add_waiting(self, task: Task) -> None:
-        """Wake a thread at the end."""
-        self._waiting.append(task)
-
     def _end(self, state: str) -> None:
         self._state = state
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for task in waiting:
             kernel().wake(task)
 
 
-class DoneAndNotDone(NamedTuple):
-    """What :func:`wait` gives."""
-
-    done: set[Future]
-    not_done: set[Future]
-
-
-def wait(futures: Iterable[Future], timeout: float | None = None) -> DoneAndNotDone:
+def wait(futures: Iterable[Future], timeout: float | None = None) -> tuple[set[Future], set[Future]]:
     """``concurrent.futures.wait``; a switch point."""
     run = kernel()
     run.switch()
@@ -525,16 +480,12 @@ def wait(futures: Iterable[Future], timeout: float | None = None) -> DoneAndNotD
         if end is not None and run.now >= end:
             break
         for future in pending:
-            future.add_waiting(run.task)
+            future.waiting.append(run.task)
         run.wait(None if end is None else end - run.now)
-    return DoneAndNotDone({future for future in futures if future.done()}, set(pending))
+    return {future for future in futures if future.done()}, set(pending)
 
 
-class Executor:
-    """``concurrent.futures.Executor``."""
-
-
-class ThreadPoolExecutor(Executor):
+class ThreadPoolExecutor:
     """``concurrent.futures.ThreadPoolExecutor``: at most so many threads, work in the order of submission."""
 
     def __init__(self, max_workers: int, thread_name_prefix: str = "") -> None:

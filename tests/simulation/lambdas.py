@@ -13,14 +13,16 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox.pipeline.batches import MalformedAnswerError, failed_ids
+from tests.support.s3 import CONFIG_URI
 
 from .calls import Calls
 from .kernel import EPOCH, Process
+from .queues import SqsClient
 from .scenario import BACKOFF_BASE, BACKOFF_CAP, FUNCTION_TIMEOUT, REQUEST_TIMEOUT, SECRET_ID, SECRET_MAX_AGE
-from .thrive import Pool, SecretsClient
+from .thrive import SecretsClient
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -35,7 +37,7 @@ _ATTEMPTS = 3
 
 @dataclass
 class Invocation:
-    """One invocation of the function, and what was seen of it."""
+    """One invocation of the function, and what it did."""
 
     number: int
     event: dict[str, Any]
@@ -50,10 +52,8 @@ class Invocation:
     successes: dict[str, float] = field(default_factory=dict)
     retry_after: dict[str, float] = field(default_factory=dict)
     postponed: set[str] = field(default_factory=set)
-    rate_limited: set[str] = field(default_factory=set)
-    throttles: int = 0
-    # The subjects of probes, and whether they had failed before.
-    probes: list[tuple[Hashable, bool]] = field(default_factory=list)
+    # The subjects of probes.
+    probes: list[Hashable] = field(default_factory=list)
     # Whether it read the secret or requested a token, so that a request may leave long after it was admitted.
     waited_for_access: bool = False
     without_thread: bool = False
@@ -77,27 +77,22 @@ class Environment:
         self.lookups = Calls(world, self, "lookups", max(1, world.scenario.in_flight // 2), subjects=3)
         # One thread may renew a token that another one has found to be of no use any more.
         self.tokens = Calls(world, self, "tokens", 2, subjects=1)
+        self.all_calls = (self.completions, self.lookups, self.tokens)
         self._world = world
         self._application: Any = None
 
     def application(self) -> Any:
-        """Return what ``bootstrap.application`` returns in this process."""
         if self._application is None:
             world = self._world
             package = world.package
-            settings = package.settings.Settings.from_env(world.environment_variables())
-            secrets, sqs = SecretsClient(world, self), world.sqs_client(self)
+            settings = package.settings.Settings.from_env(_environment_variables(world))
+            secrets, sqs = SecretsClient(world, self), SqsClient(world, self)
             self._application = package.bootstrap.build(
                 settings, secrets=lambda: secrets, sqs=lambda: sqs, s3=world.bucket.client
             )
         return self._application
 
-    def pool(self, clock: object) -> Pool:
-        """Return a new connection pool."""
-        return Pool(self._world, self, clock)
-
     def invoke(self, invocation: Invocation) -> None:
-        """Thaw it and hand it an event."""
         world, process = self._world, self.process
         self.invocation = invocation
         if process.frozen:
@@ -142,15 +137,22 @@ class Environment:
         self.invocation = None
 
 
+class HeldToken(NamedTuple):
+    """A token that an environment has received; times are the kernel's."""
+
+    value: str
+    secret: str
+    lifetime: float
+    requested_at: float
+    received_at: float
+
+
 @dataclass
 class Memory:
-    """What an environment has been answered, by which the watch judges what it asks for next."""
+    """The answers that an environment has received: the watch judges its next requests by them."""
 
-    token: tuple[str, float, float, str] | None = None
-    token_received_at: float = float("-inf")
+    token: HeldToken | None = None
     asked_at: float = float("-inf")
-    renewed_at: float = float("-inf")
-    token_times: list[tuple[str, float]] = field(default_factory=list)
     token_refused: dict[str, float] = field(default_factory=dict)
     refused_tokens: set[str] = field(default_factory=set)
     longest_retry_after: float = 0.0
@@ -161,31 +163,21 @@ class Memory:
     secret_was_given: bool = False
     refusals_at_read: int = 0
     reads_in_invocation: int = 0
-    # Valid versions of the two files that were read to the end; when the prefix was last listed and the table last
-    # read, successfully or not; and since when a listing has shown a valid table that nobody has tried to read.
+    # Valid versions of the two files that were read to the end, and when.
     configs: list[tuple[float, Upload]] = field(default_factory=list)
-    config_listed_at: float = float("-inf")
-    table_asked_at: float = float("-inf")
-    table_unread_since: float = float("inf")
 
 
 class Context:
-    """Lambda's context object."""
-
     def __init__(self, world: World, invocation: Invocation) -> None:
         self.aws_request_id = f"00000000-0000-4000-8000-{invocation.number:012d}"
-        self.function_name = "simulated"
         self._world = world
         self._ends = invocation.started + FUNCTION_TIMEOUT
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the time that is left."""
         return max(0, int((self._ends - self._world.kernel.now) * 1000))
 
 
 class Fleet:
-    """All execution environments of the function."""
-
     def __init__(self, world: World) -> None:
         self.environments: list[Environment] = []
         self.idle: list[Environment] = []
@@ -194,16 +186,13 @@ class Fleet:
         self._world = world
 
     def environment(self) -> Environment:
-        """Return the environment whose thread runs now."""
         process = self._world.kernel.process
         return next(environment for environment in reversed(self.environments) if environment.process is process)
 
     def invoke(self, event: dict[str, Any], messages: list[tuple[Stored, str]]) -> None:
-        """Invoke the function for a batch."""
         self._invoke(Invocation(0, event, 0.0, messages))
 
     def invoke_directly(self, sent: Sent, attempt: int = 1) -> None:
-        """Invoke the function for an event, asynchronously."""
         self._invoke(Invocation(0, json.loads(sent.body), 0.0, direct=sent, attempt=attempt))
 
     def _invoke(self, invocation: Invocation) -> None:
@@ -222,7 +211,6 @@ class Fleet:
         environment.invoke(invocation)
 
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
-        """Take the function's answer, or what it raised."""
         self.idle.append(environment)
         self._world.watch.returned(environment, invocation, outcome)
         if invocation.direct is not None:
@@ -232,7 +220,6 @@ class Fleet:
             self._world.poller.settle(invocation, outcome)
 
     def died(self, environment: Environment, invocation: Invocation) -> None:
-        """Note an environment that dies in an invocation."""
         self._world.trace("died", environment.name)
         if invocation.direct is not None:
             self._try_again(invocation)
@@ -258,7 +245,6 @@ class Poller:
         self._next: float | None = None
 
     def look(self) -> None:
-        """Look into the queue now."""
         self._look_at(self._world.kernel.now)
 
     def _look_at(self, time: float) -> None:
@@ -310,7 +296,6 @@ class Poller:
         }
 
     def settle(self, invocation: Invocation, outcome: Any) -> None:
-        """Delete what the answer leaves out of its failures, by the mapping's rules."""
         self._busy -= 1
         known = {message.id for message, _ in invocation.messages}
         failed = failures(outcome, known)
@@ -332,19 +317,21 @@ def failures(answer: Any, known: set[str]) -> set[str]:
         return known
 
 
-def environment_variables(queue_url: str, dead_letter_queue_url: str | None, in_flight: int) -> dict[str, str]:
+def _environment_variables(world: World) -> dict[str, str]:
     """Return the function's environment variables, as the template sets them."""
     variables = {
         "THRIVE_SECRET_ID": SECRET_ID,
         "THRIVE_BASE_URL": "https://thrive.example",
         # One token for completions and lookups.
         "THRIVE_SCOPE": "api/all",
-        "RETRY_QUEUE_URL": queue_url,
-        "MAX_CONCURRENCY": str(in_flight),
+        "RETRY_QUEUE_URL": world.source.url,
+        "DEAD_LETTER_QUEUE_URL": world.dead_letters_url if world.scenario.has_dead_letter_queue else "",
+        "CONFIG_URI": CONFIG_URI if world.scenario.uploads else "",
+        "MAX_CONCURRENCY": str(world.scenario.in_flight),
         "SECRET_MAX_AGE_SECONDS": str(SECRET_MAX_AGE),
         "REQUEST_TIMEOUT_SECONDS": str(REQUEST_TIMEOUT),
         "BACKOFF_BASE_SECONDS": str(BACKOFF_BASE),
         "BACKOFF_CAP_SECONDS": str(BACKOFF_CAP),
         "POWERTOOLS_SERVICE_NAME": "simulated",
     }
-    return variables if dead_letter_queue_url is None else variables | {"DEAD_LETTER_QUEUE_URL": dead_letter_queue_url}
+    return {name: value for name, value in variables.items() if value}

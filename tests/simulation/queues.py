@@ -1,20 +1,20 @@
-"""Simulated SQS: the source queue, the dead-letter queue, and the client that the function calls.
+"""Simulated SQS: the source queue, and the client that the function calls.
 
 Modelled: visibility, receive counts and receipts; at-least-once duplicates and any order on a standard queue (whose
 messages may bear a group, which means nothing there), order by group on a FIFO queue; the limit on messages in flight;
 redrive after ``maxReceiveCount`` receives; the limits of batch calls; calls that fail as a whole, in part, after having
-worked, or by hanging; twelve hours of invisibility at most; retention.
+worked, or by hanging; twelve hours of invisibility at most.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from .scenario import MARKER, RETENTION, VISIBILITY
+from .scenario import MARKER, VISIBILITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,20 +23,17 @@ if TYPE_CHECKING:
     from .world import World
 
 ENDPOINT = "https://sqs.eu-west-2.amazonaws.com"
+SUFFIX = {True: ".fifo", False: ""}
 MAX_INVISIBLE = 43_200
-MAX_DELAY = 900
 
 
 @dataclass(eq=False)
 class Stored:
-    """A message in a queue."""
-
     id: str
     body: str
     sent_at: float
     visible_at: float
     group: str | None = None
-    attributes: dict[str, str] = field(default_factory=dict)
     receives: int = 0
     first_received: float | None = None
     received_at: float = 0.0
@@ -44,48 +41,31 @@ class Stored:
 
 
 class Queue:
-    """One queue."""
+    """The source queue."""
 
-    def __init__(
-        self,
-        world: World,
-        name: str,
-        *,
-        fifo: bool,
-        redrive_to: Queue | None = None,
-        max_receive_count: int = 1,
-        limit: float = float("inf"),
-    ) -> None:
-        """:param limit: how many messages may be in flight."""
-        self.name = name + (".fifo" if fifo else "")
+    def __init__(self, world: World) -> None:
+        scenario = world.scenario
+        self.fifo = scenario.fifo
+        self.name = f"completions{SUFFIX[self.fifo]}"
         self.arn = f"arn:aws:sqs:eu-west-2:123456789012:{self.name}"
         self.url = f"{ENDPOINT}/123456789012/{self.name}"
-        self.fifo = fifo
         self.stored: list[Stored] = []
         self.redriven: list[Stored] = []
-        self.deleted: list[Stored] = []
         self._world = world
-        self._redrive_to = redrive_to
-        self._max_receive_count = max_receive_count
-        self._limit = limit
+        self._max_receive_count = scenario.max_receive_count
+        self._limit = scenario.queue_limit
         self._count = 0
 
-    def send(
-        self, body: str, *, group: str | None = None, delay: float = 0.0, attributes: dict[str, str] | None = None
-    ) -> Stored:
-        """Add a message."""
+    def send(self, body: str, *, group: str | None = None, delay: float = 0.0) -> Stored:
         self._count += 1
         now = self._world.kernel.now
-        message = Stored(f"{self.name}-{self._count:04d}", body, now, now + delay, group, attributes or {})
+        message = Stored(f"{self.name}-{self._count:04d}", body, now, now + delay, group)
         self.stored.append(message)
         return message
 
     def receive(self, most: int) -> list[Stored]:
         """Hand out messages, each with one more receive and a new receipt; none while too many are in flight."""
         rng, now = self._world.rng, self._world.kernel.now
-        for message in [message for message in self.stored if now - message.sent_at > RETENTION]:
-            self.stored.remove(message)
-            self._world.watch.expired(message)
         chosen: list[Stored] = []
         most = int(min(most, self._limit - sum(self._is_in_flight(message) for message in self.stored)))
         for message in self._candidates():
@@ -120,22 +100,18 @@ class Queue:
         self.stored.remove(message)
         self.redriven.append(message)
         self._world.trace("redriven", message.id, message.receives)
-        if self._redrive_to is not None:
-            self._redrive_to.stored.append(message)
 
     def delete(self, message: Stored, receipt: str) -> None:
         """Delete by receipt; an old receipt deletes nothing."""
         if message not in self.stored or message.receipt != receipt:
             return
         self.stored.remove(message)
-        self.deleted.append(message)
         if not self.fifo and self._world.rng.random() < self._world.noise("resurrected"):
             # A replica that had missed the deletion delivers it once more.
             message.visible_at = self._world.kernel.now + self._world.rng.uniform(0.0, 60.0)
             self.stored.append(message)
 
     def change_visibility(self, receipt: str, seconds: int) -> str | None:
-        """Change it; return an error code or None."""
         now = self._world.kernel.now
         message = next((message for message in self.stored if message.receipt == receipt), None)
         if message is None:
@@ -160,44 +136,32 @@ class SqsClient:
         self._environment = environment
 
     def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Change the visibility of up to ten messages."""
-        queue = self._queue(QueueUrl)
+        assert QueueUrl == self._world.source.url
 
         def change(entry: dict[str, Any]) -> str | None:
-            return queue.change_visibility(entry["ReceiptHandle"], entry["VisibilityTimeout"])
+            return self._world.source.change_visibility(entry["ReceiptHandle"], entry["VisibilityTimeout"])
 
         self._world.watch.postpone_attempted(self._environment, [entry["ReceiptHandle"] for entry in Entries])
         return self._batch("ChangeMessageVisibilityBatch", Entries, change)
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Send up to ten messages."""
-        queue = self._queue(QueueUrl)
-        if sum(len(str(entry).encode("utf-8", "replace")) for entry in Entries) > 1_048_576:
-            self._world.violate("a batch call of more than 1 MiB")
+        assert QueueUrl == self._world.dead_letters_url
 
         def send(entry: dict[str, Any]) -> str | None:
-            if entry["MessageBody"] == "":
-                return "InvalidParameterValue"  # as SQS: a body has at least one character
             attributes = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
-            if len(attributes) > 10 or not all(attributes.values()):
-                self._world.violate("more than ten attributes, or an empty one")
-            if queue.fifo and not (entry.get("MessageGroupId") and entry.get("MessageDeduplicationId")):
+            if self._world.source.fifo and not (entry.get("MessageGroupId") and entry.get("MessageDeduplicationId")):
                 return "MissingParameter"
             self._world.watch.dead_lettered(entry["MessageBody"], attributes)
-            queue.send(entry["MessageBody"], group=entry.get("MessageGroupId"), attributes=attributes)
             return None
 
         return self._batch("SendMessageBatch", Entries, send)
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int = 0, **_fifo: str) -> dict[str, Any]:  # noqa: N803
-        """Send one message."""
-        queue = self._queue(QueueUrl)
+    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int) -> dict[str, Any]:  # noqa: N803
+        assert QueueUrl == self._world.source.url
 
         def send() -> None:
-            if not 0 <= DelaySeconds <= MAX_DELAY:
-                self._world.violate(f"DelaySeconds {DelaySeconds}")
             sent = self._world.watch.requeued(MessageBody)
-            stored = queue.send(MessageBody, delay=DelaySeconds)
+            stored = self._world.source.send(MessageBody, delay=DelaySeconds)
             self._world.watch.sent_of[stored.id] = sent
             self._world.poller.look()
 
@@ -239,9 +203,6 @@ class SqsClient:
         if world.rng.random() < world.noise("queue-after"):
             raise ReadTimeoutError(endpoint_url=f"{ENDPOINT}/{MARKER}")
         world.kernel.switch()
-
-    def _queue(self, url: str) -> Queue:
-        return next(queue for queue in (self._world.source, self._world.dead_letters) if queue.url == url)
 
 
 def _error(operation: str) -> ClientError:

@@ -40,8 +40,6 @@ class Bucket(FakeS3):
 
     def _called(self, call: str) -> None:
         world = self._world
-        environment = world.fleet.environment()
-        world.watch.config_asked(environment, call)
         world.kernel.switch()
         world.kernel.sleep(world.rng.uniform(0.005, 0.05))
         trouble = trouble_of(world)
@@ -52,19 +50,14 @@ class Bucket(FakeS3):
             raise ReadTimeoutError(endpoint_url=f"https://{MARKER}")
         if trouble == "unreachable":
             raise EndpointConnectionError(endpoint_url=f"https://{MARKER}")
-        if call == "list":
-            world.watch.config_listed(environment)
 
 
 class _Body:
-    """The body of one object."""
-
     def __init__(self, world: World, data: bytes) -> None:
         self._world = world
         self._data = self._left = data
 
     def read(self, amount: int) -> bytes:
-        """Read at most ``amount`` bytes."""
         world = self._world
         world.kernel.switch()
         trouble = trouble_of(world)
@@ -82,6 +75,5 @@ class _Body:
 
 
 def trouble_of(world: World) -> str | None:
-    """Draw the trouble that S3 has now."""
     fails = world.chance_of("config-fails")
     return world.trouble("config") or (world.rng.choice(CONFIG_TROUBLES) if fails else None)

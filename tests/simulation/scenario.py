@@ -1,10 +1,10 @@
-"""What one seed means: the messages, the deployment, everything that goes wrong, and when.
+"""Draws from a seed the messages, the deployment, and what goes wrong when.
 
-There are four kinds of scenario. In ``chaos``, most of them, anything may go wrong at once. The others are quiet but
-for one thing, so that more can be said about them: ``sick`` (Thrive always fails for some learners), ``outage`` (all of
+There are four kinds of scenario. In ``chaos``, which most of them are, anything may go wrong at once. In the others one
+thing goes wrong, so that more can be checked: ``sick`` (Thrive always fails for some learners), ``outage`` (all of
 Thrive is down for a while) and ``rate`` (Thrive limits the rate of requests).
 
-Every trouble ends: from ``Scenario.healed`` on the world behaves, and what is left must be settled.
+All trouble ends: from ``Scenario.healed`` on nothing goes wrong, and all messages that are left must be settled.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SECRET_ID = "thrive"  # pragma: allowlist secret
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-# The template's numbers; `test_the_numbers_are_the_template_s` compares.
+# The template's numbers.
 BACKOFF_BASE, BACKOFF_CAP, MAX_RECEIVE_COUNT = outages.BACKOFF_BASE, outages.BACKOFF_CAP, outages.MAX_RECEIVES
-VISIBILITY, FUNCTION_TIMEOUT, RETENTION = 420, 60, 10 * DAY
+VISIBILITY, FUNCTION_TIMEOUT = 420, 60
 BATCH_SIZE, MAXIMUM_CONCURRENCY, REQUESTS_IN_FLIGHT = outages.BATCH, outages.ENVIRONMENTS, outages.THREADS
 # The function's defaults.
 SECRET_MAX_AGE, REQUEST_TIMEOUT = 300.0, 10.0
@@ -34,21 +34,17 @@ SECRET_MAX_AGE, REQUEST_TIMEOUT = 300.0, 10.0
 
 @dataclass(frozen=True)
 class Spell:
-    """A time of one trouble: ``kind`` from ``start`` to ``end``; ``where`` is what has it."""
+    """The time from ``start`` to ``end`` in which ``where`` has trouble of this ``kind``."""
 
     start: float
     end: float
     kind: str
     where: str
 
-    def covers(self, now: float) -> bool:
-        """Return whether it is on."""
-        return self.start <= now < self.end
-
 
 @dataclass(frozen=True)
 class Sent:
-    """One message as it is sent, and what must become of it.
+    """One message as it is sent, and its expected outcome.
 
     ``fate`` is ``good``, ``refused``, ``invalid``, ``unknown`` (its person is never created) or ``unlisted`` (its code
     is never in the content table). ``ref`` is its person's reference, if it names no user id; ``code`` is its
@@ -67,7 +63,6 @@ class Sent:
 
     @property
     def name(self) -> str:
-        """Its name in traces."""
         return f"#{self.number}"
 
 
@@ -126,8 +121,7 @@ class Scenario:
     latency: float = 0.15
 
     def spell(self, where: str, now: float) -> str | None:
-        """Return the trouble that is on now."""
-        return next((spell.kind for spell in self.spells if spell.where == where and spell.covers(now)), None)
+        return next((one.kind for one in self.spells if one.where == where and one.start <= now < one.end), None)
 
 
 OUTAGES = ("503", "500", "refuse", "black_hole", "reset_before", "page", "425")
@@ -196,7 +190,6 @@ _INVALID = (
 
 
 def draw(seed: int) -> Scenario:
-    """Draw a scenario."""
     rng = random.Random(seed)
     dice = rng.random()
     if dice < 0.08:
@@ -456,12 +449,6 @@ def _steady(times: list[tuple[float, str]], rng: random.Random, *, fifo: bool) -
         group = user if user.startswith("sick") else f"group-{rng.randrange(8)}"
         sent.append(Sent(number, at + number * 1e-6, body, "good", key, group if fifo else None))
     return sent
-
-
-def half_failing(seed: int) -> Scenario:
-    """Draw a ``sick`` scenario's messages and deployment, with a Thrive that answers half of all requests with 500."""
-    drawn = _sick(random.Random(seed), seed)
-    return replace(drawn, kind="half", sick={}, noise={"500": 0.5}, latency=0.15)
 
 
 def _rotations(rng: random.Random, span: float) -> list[tuple[float, str, str]]:

@@ -11,18 +11,21 @@ import pytest
 from bench import outage as outage_page
 from sandbox import outages as outage
 from tests.simulation.package import Package
-from tests.simulation.scenario import HOUR, Scenario, Sent, Spell
+from tests.simulation.scenario import FUNCTION_TIMEOUT, HOUR, VISIBILITY, Scenario, Sent, Spell
 from tests.simulation.world import World
 from tests.support.sam_template import transform
 
 
-def test_the_model_uses_the_template_s_numbers() -> None:
-    function = transform({}).properties("CompletionFunction")["Environment"]["Variables"]
+def test_the_model_and_the_simulation_use_the_template_s_numbers() -> None:
+    properties = transform({}).properties("CompletionFunction")
+    function = properties["Environment"]["Variables"]
     queue = transform({}).properties("SourceQueue")
     mapping = transform({}).one("AWS::Lambda::EventSourceMapping")
     assert float(function["BACKOFF_BASE_SECONDS"]) == outage.BACKOFF_BASE
     assert float(function["BACKOFF_CAP_SECONDS"]) == outage.BACKOFF_CAP
     assert queue["RedrivePolicy"]["maxReceiveCount"] == outage.MAX_RECEIVES
+    assert queue["VisibilityTimeout"] == VISIBILITY
+    assert properties["Timeout"] == FUNCTION_TIMEOUT
     assert int(function["MAX_CONCURRENCY"]) == outage.THREADS
     assert int(mapping["BatchSize"]) == outage.BATCH
     assert int(mapping["ScalingConfig"]["MaximumConcurrency"]) == outage.ENVIRONMENTS

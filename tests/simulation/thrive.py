@@ -25,7 +25,7 @@ from urllib3.exceptions import NewConnectionError, ProtocolError
 from urllib3.exceptions import ReadTimeoutError as NoAnswerError
 
 from .kernel import EPOCH
-from .scenario import E_MAIL, MARKER, TENANT
+from .scenario import E_MAIL, HOUR, MARKER, TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -53,8 +53,15 @@ class Answer:
     body: bytes | None
     retry_after: str | None = None
 
+    @property
+    def longest_wait(self) -> float:
+        """How long ``Retry-After`` may send the caller away. A date is read by a wall clock, which may be wrong."""
+        if self.retry_after is None:
+            return 0.0
+        is_numeric = self.retry_after.replace(".", "").isdigit()
+        return min(float(self.retry_after), HOUR) if is_numeric else HOUR
+
     def fields(self) -> dict[str, Any] | None:
-        """Return the body if it is a JSON object."""
         try:
             value = json.loads(self.body or b"")
         except ValueError:
@@ -126,17 +133,15 @@ class FakeResponse:
         self._body = answer.body
 
     def read(self, amount: int) -> bytes:
-        """Read at most ``amount`` bytes."""
         if self._body is None:
             raise ProtocolError(f"IncompleteRead {MARKER}")
         body, self._body = self._body[:amount], self._body[amount:]
         return body
 
-    def close(self) -> None:
-        """Close the connection."""
-
     def release_conn(self) -> None:
-        """Return the connection to the pool."""
+        """There is nothing to do, and neither is there for ``close``."""
+
+    close = release_conn
 
 
 class Pool:
@@ -151,7 +156,6 @@ class Pool:
         self._idle: list[Any] = []
 
     def close(self) -> None:
-        """Drop every idle connection."""
         self._idle.clear()
 
     def urlopen(
@@ -262,7 +266,7 @@ class Thrive:
         if kind == "reset_before":
             return Plan(0.0, delay, reset=True)
         if is_record and kind is None and self._bucket is not None and not self._bucket.take(world.kernel.now):
-            return Plan(0.0, delay, answer=Answer(429, b"{}", self._bucket.retry_after(world.kernel.now)))
+            return Plan(0.0, delay, answer=Answer(429, b"{}", self._bucket.retry_after()))
         if (answer := self._unserved(kind, call)) is not None:
             return Plan(0.0, delay, answer=answer)
         if kind == "slow":
@@ -361,7 +365,6 @@ class _Bucket:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Return whether a request is let through now."""
         self._tokens = min(self._limit.burst, self._tokens + (now - self._at) * self._limit.per_second)
         self._at = now
         if self._tokens < 1:
@@ -369,7 +372,7 @@ class _Bucket:
         self._tokens -= 1
         return True
 
-    def retry_after(self, _now: float) -> str | None:
+    def retry_after(self) -> str | None:
         """Return the ``Retry-After`` of a refusal, in whole seconds until a request is allowed again, or None."""
         if not self._limit.says_when:
             return None
@@ -397,7 +400,6 @@ class SecretsClient:
         self._environment = environment
 
     def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, Any]:  # noqa: N803
-        """Read the current version."""
         world = self._world
         world.watch.secret_read(self._environment)
         world.kernel.switch()

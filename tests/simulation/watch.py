@@ -1,32 +1,31 @@
 """The watch: sees everything that happens, and reports what must not.
 
-What must hold in every run, and is checked at the moment when it could break:
+What must hold in every run, checked at the moment when it could be violated:
 
-- acknowledged only after an answer of Thrive's for that completion has reached the function, or after the message is in
-  the dead-letter queue; a direct event also when it is in the retry queue;
-- dead-lettered by the function only with a reason that is true, the body unchanged, and the status that Thrive gave;
-- sent to Thrive only what was sent to us, byte for byte; in FIFO order by group, none before the one ahead is decided;
-- in one invocation and for one completion at most 3 calls that are not answered with 401, and 9 in all; at most
-  MAX_CONCURRENCY calls of one environment at once; none on a connection that was idle for more than a minute;
-- a token is requested by one thread at a time, and while a good one is held only to renew it, once in 30 s; a refused
-  secret not again for 60 s; no token is sent after its end; a token endpoint that fails is asked ever less often;
-- secret reads: the first; each after max-age, or 1 s after one that failed; one on each refusal that arrives, and while
-  one is remembered at most one per thread and invocation; a refused secret is read again in the same invocation;
-- pauses, outages and probes: :mod:`tests.simulation.calls`;
-- every deferred message is put off, by half to all of its backoff, longer only by Retry-After, never beyond 12 h, and
-  after a 429 no shorter than the pause;
-- a content id comes from the newest valid table that the environment could read, listed within the last few minutes;
-  a code is unknown only by a table that was there and valid within the same invocation; a broken version or S3's
-  trouble defers no message in an environment that has a good copy of what it needs, a broken table none without a code;
-- no message is deferred without a call for a trouble that is its neighbour's alone, for an outage or a pause that is
-  over, for Secrets Manager's trouble while a secret is at hand, for the token endpoint's while a token is at hand, or
-  for anything that was remembered for more than a minute;
-- the answer is well formed, names each failed message once and none that was recorded; nothing is raised for SQS; no
-  invocation runs into the hard stop;
-- one log line per message, with its outcome; no marker in any output (logs, answers, errors, attributes).
+- A message is acknowledged only after the function has received an answer of Thrive's for its completion, or once the
+  message is in the dead-letter queue. A direct event may also be in the retry queue.
+- A dead letter has an unchanged body and a true reason, with the status that Thrive gave.
+- Thrive receives only what was sent to us, byte for byte, and the messages of a FIFO group in their order.
+- One invocation makes at most 3 calls for a completion that are not answered with 401, and 9 in all. An environment
+  has at most MAX_CONCURRENCY calls in flight, and uses no connection that was idle for more than a minute.
+- A token is requested only if there is no good one or it is about to expire, and not for 60 s with a secret that was
+  refused. No token is sent after its end.
+- The secret is read only when it is due or was refused; a refused one is read again in the same invocation.
+- Pauses, outages and probes follow the rules in :mod:`tests.simulation.calls`.
+- The backoff of a deferred message is between half and the whole of what its receives give, longer only because of
+  Retry-After.
+- A content id comes from the newest valid table that the environment could read. A code is unknown only by a table that
+  was there and valid within the same invocation. Broken files and S3's trouble defer no message for which a good copy
+  is at hand, and a broken table none without a code.
+- A message is deferred without a call only for a trouble that it shares: not for its neighbour's, not for an outage or
+  a pause that is over, not because Secrets Manager fails while a secret is at hand, and not because of anything that
+  happened more than a minute ago.
+- The answer is well formed, and names each failed message once and none that was recorded. Nothing is raised for SQS,
+  and no invocation reaches its timeout.
+- Each message has one log line with its outcome. No marker is in any output: logs, answers, errors, attributes.
 
-And at the end: each message is recorded once, or is in the dead-letter queue for a reason that is true; none was moved
-there by SQS for an outage; and everything was settled in time.
+At the end each message is recorded once, or is in the dead-letter queue for a true reason, none because SQS gave it up
+during an outage; and all of them were settled in time.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from .calls import SLACK
+from .lambdas import HeldToken
 from .scenario import (
     BACKOFF_BASE,
     BACKOFF_CAP,
@@ -60,28 +60,25 @@ if TYPE_CHECKING:
 
 # How long a message waits for an unknown person, and at most until it asks again.
 USER_WAIT, LONGEST_WAIT = 72 * HOUR, 6 * HOUR
-# What keeps messages from being sent at all, in the words of the log.
+# The log's words for what keeps all messages from being sent.
 _SHARED = re.compile("no token|token endpoint|[Ss]ecret|credentials|base URL|no time|behind a deferred|held back")
+# The outcomes of messages by whether the answer names them.
+_LOGGED_AS = {True: {"deferred", "rejected"}, False: {"created", "exists", "rejected"}}
 _ATTEMPTS, _CALLS = 3, 9
-_REFUSAL_SECONDS, _RENEWAL_SECONDS = 60.0, 30.0
-# What the configuration in S3 keeps from being sent.
+_REFUSAL_SECONDS = 60.0
+# The log's words for trouble with the configuration in S3.
 _CONFIG = re.compile(r"S3|content\.csv|mapping\.json")
-_CONFIG_MAX_AGE = 300.0
-# Three attempts with their waits, and the pause after a 429 or an outage.
-_FOUR_REQUESTS_SECONDS = 0.6
-# From the look at the clock to the arrival at the server: an attempt to renew the token, a connection, the way.
+# The longest time from the look at the clock to the arrival at Thrive: a renewal of the token, connecting, sending.
 _ON_THE_WAY_SECONDS = REQUEST_TIMEOUT + 8.0
 # An invocation that lasted longer may have met the function's own deadline.
 _WORK_SECONDS = FUNCTION_TIMEOUT * 0.8 - 1.0
-# What an invocation may last while Thrive accepts requests and never answers; and one that makes no call.
-_HANGING_SECONDS, _IDLE_SECONDS = 2.2 * REQUEST_TIMEOUT, 1.0
 # Environments are at full speed this long after an outage; one that is waiting for a probe must first give it up.
 _RECOVERY_SECONDS = 10.0
 _USED_RATE = 0.85
 
 
 class Watch:
-    """What is known, and what of it is wrong."""
+    """Collects what happens and reports violations."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -101,15 +98,10 @@ class Watch:
         self._settled_at: dict[int, float] = {}
         self._commits: list[float] = []
         self.calls = Counter[str]()
-        self.outcomes = Counter[str]()
-        # How often a message was held back by one environment since that was last answered.
-        self._held_in: Counter[tuple[int, str, float]] = Counter()
-        self.first_outcomes: dict[int, str] = {}
 
     # ---- Thrive
 
     def called(self, call: Call) -> None:
-        """Note a request that leaves."""
         memory = call.environment.memory
         memory.asked_at = self._world.kernel.now
         if call.kind != "tokens":
@@ -124,7 +116,6 @@ class Watch:
         return sent.group if self._world.source.fifo else sent.key
 
     def arrived(self, call: Call) -> None:
-        """Note a request that arrives."""
         if call.kind == "tokens":
             self._token_request(call)
             return
@@ -137,8 +128,6 @@ class Watch:
         if key not in self._by_key:
             self._bad(f"Thrive got what nobody sent: {key}")
             return
-        if call.headers.get("Content-Type") != "application/json":
-            self._bad("a completion without Content-Type: application/json")
         if key not in self._arrived:
             self._arrived.add(key)
             self._check_order(self._by_key[key][0])
@@ -156,10 +145,10 @@ class Watch:
 
     def _check_token(self, environment: Environment, header: str) -> None:
         token = environment.memory.token
-        if token is not None and header == f"Bearer {token[0]}" and not environment.odd_times:
-            age = self._world.kernel.now - token[1]
-            if age > token[2] + _ON_THE_WAY_SECONDS:
-                self._bad(f"a token of {token[2]:.0f} s was sent after {age:.0f} s")
+        if token is not None and header == f"Bearer {token.value}" and not environment.odd_times:
+            age = self._world.kernel.now - token.requested_at
+            if age > token.lifetime + _ON_THE_WAY_SECONDS:
+                self._bad(f"a token of {token.lifetime:.0f} s was sent after {age:.0f} s")
 
     def _check_order(self, sent: Sent) -> None:
         if sent.group is None:
@@ -179,49 +168,25 @@ class Watch:
 
     def _token_request(self, call: Call) -> None:
         self.calls["tokens"] += 1
-        now, memory, secret = self._world.kernel.now, call.environment.memory, call.about
+        memory, secret = call.environment.memory, call.about
         if call.environment.odd_times:  # a token may look old, and a minute short
             return
-        age = self._good_token_age(call.environment, secret)
-        if age is not None and memory.token is not None:
-            if memory.token_received_at >= call.began:  # another thread was faster
-                return
-            lifetime = memory.token[2]
-            if age < lifetime - min(300.0, lifetime / 12) - 2.0:
+        token, now = memory.token, self._world.kernel.now
+        is_good = token is not None and token.secret == secret and token.value not in memory.refused_tokens
+        if token is not None and is_good and now - token.requested_at < token.lifetime:
+            is_early = now - token.requested_at < token.lifetime - min(300.0, token.lifetime / 12) - 2.0
+            if is_early and token.received_at < call.began:  # else another thread was faster
                 self._bad("a token was requested while a good one was held")
-            elif age < lifetime - _ON_THE_WAY_SECONDS and now - memory.renewed_at < _RENEWAL_SECONDS - SLACK:
-                self._bad("a token was renewed again within 30 s")
-            memory.renewed_at = now
-            return
-        if SLACK < call.began - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - SLACK:
+        elif SLACK < call.began - memory.token_refused.get(secret, float("-inf")) < _REFUSAL_SECONDS - SLACK:
             self._bad("a refused secret was tried again within a minute")
-        times = memory.token_times = [(one, at) for one, at in memory.token_times if one == secret]
-        if len(times) >= _ATTEMPTS and now - times[-_ATTEMPTS][1] < _FOUR_REQUESTS_SECONDS:
-            self._bad("four token requests in a hurry, for one secret")
-        times.append((secret, now))
-
-    def _good_token_age(self, environment: Environment, secret: str | None) -> float | None:
-        """Return the age of the token that is held for a secret, unless it has expired or was refused."""
-        memory = environment.memory
-        if memory.token is None or memory.token[0] in memory.refused_tokens or memory.token[3] != secret:
-            return None
-        age = self._world.kernel.now - memory.token[1]
-        return age if age < memory.token[2] else None
 
     def ended(self, call: Call, answer: Answer | None) -> None:
         """Note a caller that stops waiting, with or without an answer."""
         what = self._calls_of(call).ended(call, answer)
         if answer is None:
             return
-        if what == "throttled" and call.invocation is not None:
-            call.invocation.throttles += 1
-        if answer.retry_after is not None:
-            memory = call.environment.memory
-            numeric = answer.retry_after.replace(".", "").isdigit()
-            # A date is read by a wall clock that may be wrong.
-            memory.longest_retry_after = max(
-                memory.longest_retry_after, min(float(answer.retry_after), HOUR) if numeric else HOUR
-            )
+        memory = call.environment.memory
+        memory.longest_retry_after = max(memory.longest_retry_after, answer.longest_wait)
         if call.kind == "tokens":
             self._token_answered(call, answer)
         else:
@@ -259,10 +224,7 @@ class Watch:
             lifetime = fields.get("expires_in")
             usable = isinstance(lifetime, (int, float)) and not isinstance(lifetime, bool) and lifetime > 0
             lifetime = min(float(lifetime), 86_400.0) if usable else 300.0
-            memory.token = (fields["access_token"], call.began, lifetime, secret)
-            memory.token_received_at = now
-            memory.token_times.clear()
-            memory.renewed_at = float("-inf")
+            memory.token = HeldToken(fields["access_token"], secret, lifetime, call.began, now)
             memory.token_refused.pop(secret, None)
 
     def _calls_of(self, call: Call) -> Any:
@@ -270,7 +232,6 @@ class Watch:
         return getattr(call.environment, name)
 
     def committed(self, key: str) -> None:
-        """Note a record that is made."""
         self._commits.append(self._world.kernel.now)
 
     def stale_connection(self, environment: Environment) -> None:
@@ -279,7 +240,6 @@ class Watch:
             self._bad("a request on a connection that was idle for more than a minute")
 
     def secret_read(self, environment: Environment) -> None:
-        """Note a read of the secret that begins."""
         self.calls["secrets"] += 1
         memory, now = environment.memory, self._world.kernel.now
         memory.asked_at = now
@@ -297,27 +257,11 @@ class Watch:
         memory.secret_asked_at, memory.secret_was_given, memory.unread_refusal = now, False, False
 
     def secret_given(self, environment: Environment) -> None:
-        """Note the secret that a read returns."""
         environment.memory.secret_was_given = True
         environment.memory.secret = self._world.current_secret
         environment.memory.refusals_at_read = environment.memory.refusals
 
     # ---- S3
-
-    def config_asked(self, environment: Environment, call: str) -> None:
-        """Note a call to S3 that begins."""
-        memory = environment.memory
-        if call == "list":
-            memory.config_listed_at = self._world.kernel.now
-        elif call == "get content.csv":
-            memory.table_unread_since, memory.table_asked_at = float("inf"), self._world.kernel.now
-
-    def config_listed(self, environment: Environment) -> None:
-        """Note the listing that a call returns."""
-        now, memory = self._world.kernel.now, environment.memory
-        newest = self._tables(now)[-1]
-        is_unread = newest.is_valid and newest.data not in [upload.data for _, upload in memory.configs]
-        memory.table_unread_since = min(memory.table_unread_since, now) if is_unread else float("inf")
 
     def config_read(self, environment: Environment, data: bytes) -> None:
         """Note a file that was read to its end."""
@@ -342,19 +286,12 @@ class Watch:
 
     def content_arrived(self, call: Call, content_id: str) -> None:
         """Check the content id of a completion that has arrived."""
-        environment = call.environment
-        sent, memory = self._by_key[call.about][0], environment.memory
+        environment, sent = call.environment, self._by_key[call.about][0]
         if sent.code is None or environment.odd_times or call.invocation is None:
             return
         before, since = self._held(environment, "content.csv")
         if content_id not in [one.table.get(sent.code) for one in [*before[-1:], *since]]:
             self._bad(f"{sent.name} was sent with the content id of an old table")
-        if self._world.kernel.now - memory.config_listed_at > _CONFIG_MAX_AGE + FUNCTION_TIMEOUT:
-            self._bad(f"{sent.name} was sent by a table that was not looked after")
-        # One that could not be read is tried again half a minute later.
-        is_retry_due = self._world.kernel.now - memory.table_asked_at > FUNCTION_TIMEOUT
-        if memory.table_unread_since < call.invocation.started and is_retry_due:
-            self._bad(f"{sent.name} was sent by an old table, though a newer one was listed")
 
     def _check_config(self, environment: Environment, sent: Sent, text: str) -> None:
         if environment.odd_times or environment.left_threads or "behind a deferred" in text:
@@ -364,8 +301,6 @@ class Watch:
         (mappings, _), (tables, _) = (self._held(environment, name) for name in ("mapping.json", "content.csv"))
         if mappings and (sent.code is None or (tables and sent.code in tables[-1].table)):
             self._bad(f"{sent.name} was deferred for the configuration, though a good copy was at hand")
-        if self._world.kernel.now - environment.memory.config_listed_at > _CONFIG_MAX_AGE + FUNCTION_TIMEOUT:
-            self._bad(f"{sent.name} was deferred by an old look at the configuration")
 
     # ---- SQS
 
@@ -375,7 +310,6 @@ class Watch:
             environment.invocation.postponed.update(receipts)
 
     def postponed(self, message: Stored, seconds: int) -> None:
-        """Note a message that is postponed."""
         environment = self._world.fleet.environment()
         whole = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(message.receives - 1, 30))
         longest = max(whole, environment.memory.longest_retry_after, 60.0) + 1
@@ -383,34 +317,18 @@ class Watch:
         if invocation is not None and any(
             line.get("reason") == "unknown_user" for line in invocation.lines[message.id]
         ):
-            if not environment.odd_times:
-                self._check_waits_for_person(message, seconds)
             return
         due = 0.0
         # A thread that an earlier invocation left behind puts off by what it knew then.
         if invocation is not None and sent.key is not None and not environment.left_threads:
             due = invocation.retry_after.get(sent.key, 0.0)
-        is_limited = invocation is not None and message.id in invocation.rate_limited and invocation.throttles == 1
-        if is_limited and not environment.odd_times:
-            pause = environment.completions.pause_left()
-            if sent.ref is not None:
-                # It may have been held by a pause of lookups, before that of completions began.
-                pause = min(pause, environment.lookups.pause_left())
-            due = max(due, pause - SLACK)
         shortest = max(whole // 2, due)
         if environment.left_threads and sent.ref is not None:
             shortest, longest = min(shortest, 150), max(longest, LONGEST_WAIT + 1)
         if not shortest <= seconds <= longest:
             self._bad(f"put off by {seconds} s, receive {message.receives}: not from {shortest} to {longest}")
 
-    def _check_waits_for_person(self, message: Stored, seconds: int) -> None:
-        age = self._world.kernel.now - message.sent_at
-        shortest, longest = (min(LONGEST_WAIT, max(300.0, one)) for one in (age - FUNCTION_TIMEOUT, age))
-        if not shortest / 2 <= seconds <= longest + 1:
-            self._bad(f"put off by {seconds} s for an unknown person, {age:.0f} s old")
-
     def dead_lettered(self, body: str, attributes: Mapping[str, str]) -> None:
-        """Note a message that the function sends to the dead-letter queue."""
         self.output(json.dumps(dict(attributes)))
         source = attributes.get("sourceMessageId", "")
         sent = self.sent_of.get(source) or next(
@@ -457,36 +375,24 @@ class Watch:
         if not self._dead[sent.number] and (sent.key is None or sent.key not in self.answers):
             self._bad(f"{sent.name} ({sent.fate}) was acknowledged without an answer or a dead letter")
 
-    def expired(self, message: Stored) -> None:
-        """Note a message that expires."""
-        self._bad(f"{message.id} expired")
-
     # ---- Lambda
 
     def stopped_hard(self, environment: Environment, invocation: Invocation) -> None:
-        """Note an invocation that reaches its timeout."""
         self._world.trace("stopped hard", environment.name)
         if not environment.process.stalled:
             self._bad(f"invocation {invocation.number} ran into the hard stop")
 
     def logged(self, environment: Environment, text: str) -> None:
-        """Check a line that the function writes."""
         self.output(text)
         invocation, line = environment.invocation, json.loads(text)
         if invocation is None:
             return
         if "message_id" in line:
             invocation.lines[line["message_id"]].append(line)
-            if line.get("reason") == "rate_limited":
-                invocation.rate_limited.add(line["message_id"])
         elif str(line.get("message", "")).startswith("unexpected"):
             invocation.defects.append(line["message"])
-        elif not environment.odd_times:
-            for calls in (environment.completions, environment.lookups, environment.tokens):
-                calls.announced(str(line.get("message", "")))
 
     def returned(self, environment: Environment, invocation: Invocation, outcome: Any) -> None:
-        """Check an invocation that ends by itself."""
         if isinstance(outcome, Exception):
             self._world.trace("raised", type(outcome).__name__)
             self.output(f"{outcome} {outcome!r}")
@@ -515,145 +421,84 @@ class Watch:
             return
         if len(named) != len(set(named)) or not set(named) <= ids:
             self._bad("the answer names a message twice, or one that was not in the batch")
-        if invocation.without_thread:  # a defect of the machine: then only this holds: nothing is lost
+        if invocation.without_thread:  # no thread could be started: the only promise left is that nothing is lost
             return
         for defect in invocation.defects:
             self._bad(f"a defect: {defect}")
         memory = environment.memory
         # A read that failed is not repeated within a second.
         is_read = memory.reads_in_invocation > 0 or invocation.started - memory.secret_asked_at < 1.0
-        if (
-            memory.unread_refusal
-            and not is_read
-            and not environment.odd_times
-            and self._in_time(environment, invocation)
-        ):
+        in_time = self._world.kernel.now - invocation.started < _WORK_SECONDS and not environment.process.stalled
+        if memory.unread_refusal and not is_read and not environment.odd_times and in_time:
             self._bad("a secret was refused, and not read again")
         for message, receipt in invocation.messages:
-            lines = invocation.lines[message.id]
-            outcomes = [line["outcome"] for line in lines]
-            self._check_told(message, outcomes, reported=message.id in named)
-            for line in lines:
-                self.outcomes[line["outcome"]] += 1
-                self.first_outcomes.setdefault(self.sent_of[message.id].number, line["outcome"])
-                if line["outcome"] == "deferred":
-                    self._check_deferred(environment, invocation, message, line)
+            self._check_lines(environment, invocation, message, is_reported=message.id in named)
             if message.id in named:
-                self._check_reported(environment, invocation, message, receipt, outcomes)
-        self._check_duration(environment, invocation)
+                self._check_reported(environment, invocation, message, receipt)
 
-    def _in_time(self, environment: Environment, invocation: Invocation) -> bool:
-        in_time = self._world.kernel.now - invocation.started < _WORK_SECONDS
-        return in_time and not environment.process.stalled
+    def _check_lines(
+        self, environment: Environment, invocation: Invocation, message: Stored, *, is_reported: bool
+    ) -> None:
+        sent, lines = self.sent_of[message.id], invocation.lines[message.id]
+        outcomes = [line["outcome"] for line in lines]
+        if len(outcomes) != 1 or outcomes[0] not in _LOGGED_AS[is_reported]:
+            said = "reported" if is_reported else "acknowledged"
+            self._bad(f"{message.id}: {said}, but the log says {outcomes}")
+        for line in lines:
+            if line["outcome"] == "deferred":
+                self._check_deferred(environment, invocation, sent, line)
 
     def _check_deferred(
-        self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
+        self, environment: Environment, invocation: Invocation, sent: Sent, line: dict[str, Any]
     ) -> None:
-        memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
-        if self._world.scenario.uploads and _CONFIG.search(text):
-            self._check_config(environment, self.sent_of[message.id], text)
+        memory, scenario = environment.memory, self._world.scenario
+        text, reason, is_uncalled = line["message"], line["reason"], line["attempts"] == 0
+        if scenario.uploads and _CONFIG.search(text):
+            self._check_config(environment, sent, text)
             return
-        if line["attempts"] == 0 and not _SHARED.search(text) and self.sent_of[message.id].ref is None:
-            self._bad(f"{name} was deferred without a call, though nothing stood in its own way")
-        if line["reason"] == "unavailable" and "Secrets Manager" in text and memory.secret is not None:
-            self._bad(f"{name} was deferred for Secrets Manager, though a secret was at hand")
-        if not environment.left_threads:
-            self._check_memory(environment, invocation, message, line)
-
-    def _check_memory(
-        self, environment: Environment, invocation: Invocation, message: Stored, line: dict[str, Any]
-    ) -> None:
-        memory, name, text = environment.memory, self.sent_of[message.id].name, line["message"]
-        is_exempt = line["reason"] == "out_of_time" or (line["reason"] == "unknown_user" and environment.odd_times)
+        if is_uncalled and not _SHARED.search(text) and sent.ref is None:
+            self._bad(f"{sent.name} was deferred without a call, though nothing stood in its own way")
+        if reason == "unavailable" and "Secrets Manager" in text and memory.secret is not None:
+            self._bad(f"{sent.name} was deferred for Secrets Manager, though a secret was at hand")
+        if environment.left_threads:
+            return
+        is_exempt = reason == "out_of_time" or (reason == "unknown_user" and environment.odd_times)
         if not is_exempt and invocation.started - memory.asked_at > FUNCTION_TIMEOUT + 1.0:
-            kinds = (environment.completions, environment.lookups, environment.tokens)
-            is_told_when = any(calls.may_be_paused() for calls in kinds)
-            if not (line["reason"] == "rate_limited" and is_told_when):
-                self._bad(f"{name} was deferred by a memory of more than a minute")
-        if "no token" in text:
-            self._check_no_token(environment, invocation, name, text)
-        elif self.sent_of[message.id].ref is not None or (
-            (self._world.scenario.people or self._world.scenario.uploads) and "behind a deferred" in text
-        ):
-            self._check_person_held(environment, invocation, name, line)
-        elif line["attempts"] == 0 and "has not been answering" in text:
-            self._check_held(environment, invocation, self.sent_of[message.id])
-        elif line["attempts"] == 0 and line["reason"] == "rate_limited" and not environment.completions.may_be_paused():
-            self._bad(f"{name} was held back by a pause that is over")
+            is_paused = any(calls.may_be_paused() for calls in environment.all_calls)
+            if not (reason == "rate_limited" and is_paused):
+                self._bad(f"{sent.name} was deferred by a memory of more than a minute")
+        if is_uncalled and "no token" not in text:
+            self._check_uncalled(environment, invocation, sent, text)
 
-    def _check_person_held(
-        self, environment: Environment, invocation: Invocation, name: str, line: dict[str, Any]
-    ) -> None:
-        kinds = (environment.completions, environment.lookups)
-        is_out = any(calls.may_be_out(invocation.started) for calls in kinds)
-        is_paused = any(calls.may_be_paused() for calls in kinds)
-        if "has not been answering" in line["message"] and not is_out:
-            self._bad(f"{name} was held back by an outage that is none")
-        if line["attempts"] == 0 and "limits the rate" in line["message"] and not is_paused:
-            self._bad(f"{name} was held back by a pause that is over")
-
-    def _check_no_token(self, environment: Environment, invocation: Invocation, name: str, text: str) -> None:
-        now, memory = self._world.kernel.now, environment.memory
-        age = self._good_token_age(environment, memory.secret)
-        # The token may have arrived, or the secret have been read, in another thread meanwhile.
-        if age is not None and memory.token is not None and not environment.odd_times:
-            is_old = now - memory.token[1] > now - invocation.started + SLACK
-            if is_old and memory.secret_asked_at < invocation.started and age < memory.token[2] - FUNCTION_TIMEOUT:
-                self._bad(f"{name} was deferred for want of a token, though one was at hand")
-        if "has not been answering" in text and not environment.tokens.may_be_out(invocation.started):
-            self._bad(f"{name} was held back by an outage of the token endpoint that is none")
+    def _check_uncalled(self, environment: Environment, invocation: Invocation, sent: Sent, text: str) -> None:
+        """Check that the outage or pause for which a message was deferred without a call is there."""
+        scenario = self._world.scenario
+        needs_more = bool(scenario.people or scenario.uploads)
+        kinds = (environment.completions, environment.lookups) if needs_more else (environment.completions,)
+        if "has not been answering" in text:
+            if not any(calls.may_be_out(invocation.started) for calls in kinds):
+                self._bad(f"{sent.name} was held back by an outage that is none")
+            if not needs_more:  # else a probe may end with the lookup or the table that it needs
+                self._check_held(environment, invocation, sent)
+        if "limits the rate" in text and not any(calls.may_be_paused() for calls in kinds):
+            self._bad(f"{sent.name} was held back by a pause that is over")
 
     def _check_held(self, environment: Environment, invocation: Invocation, sent: Sent) -> None:
-        world, calls = self._world, environment.completions
-        self._held_in[sent.number, environment.name, calls.last_answer] += 1
-        if not calls.may_be_out(invocation.started):
-            self._bad(f"{sent.name} was held back by an outage that is none")
-        if world.scenario.people or world.scenario.uploads:  # a probe may end with the lookup or table that it needs
-            return
+        """Check a message that was held back by an outage of completions."""
+        scenario, calls = self._world.scenario, environment.completions
         # Also an attempt that got no token is a probe.
         has_probed = any(line["attempts"] for lines in invocation.lines.values() for line in lines)
         if not has_probed and calls.is_probe_due(invocation.started):
             self._bad(f"{sent.name} was held back, though a probe was due")
-        wrong = calls.missing_probe(invocation, self._subject_of(sent))
-        if wrong is not None and not environment.odd_times and not environment.left_threads:
-            self._bad(f"{sent.name} was held back: {wrong}")
-        scenario = world.scenario
         if scenario.kind == "outage" and scenario.spells:
             hanging = 2 * REQUEST_TIMEOUT if scenario.spells[0].kind == "black_hole" else 0.0
             late = invocation.started - scenario.spells[0].end - hanging - _RECOVERY_SECONDS
             if late > SLACK:
                 self._bad(f"{sent.name} was held back {late:.1f} s after the environment should have recovered")
-        if scenario.kind == "sick" and json.loads(sent.key or "{}")["userId"] not in scenario.sick:
-            if len(scenario.sick) < 3:
-                self._bad(f"{sent.name} was held back, though only {len(scenario.sick)} messages are sick")
-            # Once; and once more for each further sick message that fails as a probe just before.
-            most = max(1, len(scenario.sick) - 2)
-            if self._held_in[sent.number, environment.name, calls.last_answer] > most:
-                self._bad(f"{sent.name} was held back more than {most} times in an outage of sick messages")
+        if scenario.kind == "sick" and len(scenario.sick) < 3:
+            self._bad(f"{sent.name} was held back, though only {len(scenario.sick)} messages are sick")
 
-    def _check_duration(self, environment: Environment, invocation: Invocation) -> None:
-        """Check what an invocation costs while Thrive accepts requests and never answers."""
-        world = self._world
-        scenario, seconds = world.scenario, world.kernel.now - invocation.started
-        if scenario.kind != "outage" or scenario.spells[0].kind != "black_hole" or not invocation.lines:
-            return
-        out_since = environment.completions.out_since
-        if out_since is None:
-            return
-        if not invocation.calls and not invocation.waited_for_access and out_since < invocation.started - SLACK:
-            if seconds > _IDLE_SECONDS:
-                self._bad(f"an invocation without a call in an outage took {seconds:.1f} s")
-        elif seconds > _HANGING_SECONDS + (REQUEST_TIMEOUT if invocation.waited_for_access else 0.0):
-            self._bad(f"an invocation that met an outage took {seconds:.1f} s")
-
-    def _check_told(self, message: Stored, outcomes: list[str], *, reported: bool) -> None:
-        allowed = {"deferred", "rejected"} if reported else {"created", "exists", "rejected"}
-        if len(outcomes) != 1 or not set(outcomes) <= allowed:
-            self._bad(f"{message.id}: {'reported' if reported else 'acknowledged'}, but the log says {outcomes}")
-
-    def _check_reported(
-        self, environment: Environment, invocation: Invocation, message: Stored, receipt: str, outcomes: list[str]
-    ) -> None:
+    def _check_reported(self, environment: Environment, invocation: Invocation, message: Stored, receipt: str) -> None:
         sent, now = self.sent_of[message.id], self._world.kernel.now
         recorded_at = invocation.successes.get(sent.key or "")
         in_time = recorded_at is not None and recorded_at - invocation.started < _WORK_SECONDS
@@ -664,7 +509,8 @@ class Watch:
         if in_time:
             self._bad(f"{sent.name} was recorded, and will be delivered again")
         is_hurried = now - invocation.started > FUNCTION_TIMEOUT - 2.0
-        if outcomes == ["deferred"] and receipt not in invocation.postponed and not is_hurried:
+        is_deferred = [line["outcome"] for line in invocation.lines[message.id]] == ["deferred"]
+        if is_deferred and receipt not in invocation.postponed and not is_hurried:
             self._bad(f"{sent.name} was deferred without being put off")
 
     def output(self, text: str) -> None:
@@ -676,19 +522,14 @@ class Watch:
     # ---- the end
 
     def last_settled(self) -> float:
-        """Return when the last message was settled."""
         return max(self._settled_at.values())
 
     def end(self) -> None:
-        """Judge the run as a whole."""
         world = self._world
         redriven = {self.sent_of[message.id].number for message in world.source.redriven}
         undelivered = {sent.number for sent in world.fleet.undelivered}
         for sent in world.scenario.sent:
             self._judge(sent, by_sqs=sent.number in redriven, undelivered=sent.number in undelivered)
-        for message in world.source.redriven:
-            if message.receives < world.scenario.max_receive_count:
-                self._bad(f"{message.id} was redriven after {message.receives} receives")
         if world.source.stored:
             self._bad(f"{len(world.source.stored)} messages are still in the queue")
         if len(self._commits) > len(world.thrive.ledger):
@@ -729,9 +570,9 @@ class Watch:
         assert limit is not None
         count = int(0.8 * len(self._commits))
         seconds = sorted(self._commits)[count - 1]
-        self.used_rate = count / (limit.burst + limit.per_second * seconds)
-        if self.used_rate < _USED_RATE:
-            self._bad(f"of the rate that Thrive accepts {self.used_rate:.0%} was used")
+        used = count / (limit.burst + limit.per_second * seconds)
+        if used < _USED_RATE:
+            self._bad(f"of the rate that Thrive accepts {used:.0%} was used")
 
     def _bad(self, what: str) -> None:
         self._world.violate(what)

@@ -12,14 +12,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.support.s3 import CONFIG_URI
-
 from .kernel import Kernel
-from .lambdas import Environment, Fleet, Poller, environment_variables
-from .queues import Queue, SqsClient
+from .lambdas import Fleet, Poller
+from .queues import ENDPOINT, SUFFIX, Queue
 from .s3 import Bucket
 from .scenario import DAY, MARKER, Scenario, Sent, draw
-from .thrive import Thrive, forms_of
+from .thrive import Pool, Thrive, forms_of
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -27,13 +25,13 @@ if TYPE_CHECKING:
 
     from .package import Package
 
-# What is measured by the machine's own clock.
+# Times in log lines that come from the machine's own clock.
 _REAL_TIME = re.compile(r'"timestamp":"[^"]*"|"Timestamp":\d+')
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of one run."""
+    """The result of one run."""
 
     seed: int
     violations: tuple[str, ...]
@@ -47,7 +45,7 @@ class Report:
 
 
 class World:
-    """Everything that one run is made of."""
+    """All parts of one run."""
 
     def __init__(self, package: Package, scenario: Scenario, *, keep_trace: bool = False) -> None:
         self.package = package
@@ -60,15 +58,8 @@ class World:
         self.secret_forms: list[str] = [form for form in forms_of(self.current_secret) if MARKER not in form]
         self._hash = hashlib.blake2b(digest_size=16)
         self._kept: list[str] | None = [] if keep_trace else None
-        self.dead_letters = Queue(self, "dead-letters", fifo=scenario.fifo)
-        self.source = Queue(
-            self,
-            "completions",
-            fifo=scenario.fifo,
-            redrive_to=self.dead_letters,
-            max_receive_count=scenario.max_receive_count,
-            limit=scenario.queue_limit,
-        )
+        self.dead_letters_url = f"{ENDPOINT}/123456789012/dead-letters{SUFFIX[scenario.fifo]}"
+        self.source = Queue(self)
         self.thrive = Thrive(self)
         self.watch = Watch(self)
         self.fleet = Fleet(self)
@@ -82,10 +73,9 @@ class World:
             self.kernel.at(at, lambda what=what, secret=secret: self._rotate(what, secret))
 
     def run(self) -> Report:
-        """Run it to the end, and judge."""
         bootstrap: Any = self.package.bootstrap
         bootstrap.application = lambda: self.fleet.environment().application()
-        bootstrap.connection_pool = lambda *arguments: self.fleet.environment().pool(arguments[-1])
+        bootstrap.connection_pool = lambda *arguments: Pool(self, self.fleet.environment(), arguments[-1])
         _SINK.world = self
         with _output_to_sink():
             self.kernel.run(until=self.scenario.healed + 5 * DAY)
@@ -103,17 +93,16 @@ class World:
             self.kernel.now,
         )
 
-    # ---- what the parts ask for
+    # ---- for the parts
 
     def trace(self, *what: object) -> None:
-        """Note something that happened."""
         line = f"{self.kernel.now:.6f} " + " ".join(map(str, what))
         self._hash.update(line.encode())
         if self._kept is not None:
             self._kept.append(line)
 
     def violate(self, what: str) -> None:
-        """Note that something must not have happened, and end the run."""
+        """Record a violation and end the run."""
         self.trace("VIOLATION", what)
         self.violations.append(what)
         self.kernel.stop()
@@ -137,7 +126,6 @@ class World:
         return None
 
     def chance_of(self, kind: str) -> bool:
-        """Draw whether one kind of fault occurs now."""
         probability = self.noise(kind)
         return probability > 0 and self.rng.random() < probability
 
@@ -147,18 +135,8 @@ class World:
         return sick.get(json.loads(key)["userId"]) if sick and self.kernel.now < self.scenario.healed else None
 
     def latency(self) -> float:
-        """Draw the latency of a call: mostly about the usual, now and then ten times that."""
+        """Draw the latency of a call: usually near the scenario's, sometimes ten times as long."""
         return min(8.0, self.scenario.latency * self.rng.lognormvariate(0.0, 0.7))
-
-    def environment_variables(self) -> dict[str, str]:
-        """Return the function's environment variables."""
-        dead_letters = self.dead_letters.url if self.scenario.has_dead_letter_queue else None
-        variables = environment_variables(self.source.url, dead_letters, self.scenario.in_flight)
-        return variables | ({"CONFIG_URI": CONFIG_URI} if self.scenario.uploads else {})
-
-    def sqs_client(self, environment: Environment) -> SqsClient:
-        """Return a client of SQS for an environment."""
-        return SqsClient(self, environment)
 
     def _thread_fails(self) -> bool:
         fails = self.chance_of("no-thread")
@@ -169,7 +147,7 @@ class World:
             environment.odd_times = environment.left_threads = True
         return fails
 
-    # ---- what happens by itself
+    # ---- events of the scenario
 
     def _send(self, sent: Sent) -> None:
         self.trace("sent", sent.name, sent.fate, sent.group, sent.key)
@@ -199,7 +177,7 @@ _ANSWERS = frozenset({"reset_before", "reset_after", "black_hole", "slow", "unre
 
 
 class _Sink:
-    """Where the function's output goes: handlers of the logging module are made once and keep it for ever."""
+    """Receives the function's output. There is only one, because logging handlers keep the stream they started with."""
 
     world: World | None = None
 
@@ -236,5 +214,4 @@ def _output_to_sink() -> Iterator[None]:
 
 
 def simulate(package: Package, seed: int, *, keep_trace: bool = False) -> Report:
-    """Run one seed."""
     return World(package, draw(seed), keep_trace=keep_trace).run()
