@@ -265,6 +265,25 @@ def test_an_outage_of_completions_holds_lookups_too(world):
     assert world.counts("user") == (0,)
 
 
+def test_outages_of_both_kinds_are_probed_with_completions_only(world):
+    world.thrive.faults.add(Fault(route="user", status=503, times=None))
+    world.run(*(world.record(f"m{n}", userRef=f"X-{n}") for n in range(4)))
+    world.thrive.faults.add(Fault(route="completion", status=503, times=None))
+    world.run(*(world.record(f"m{n}", userId=f"u{n}") for n in range(4)))
+    lookups = world.counts("user")
+    assert by_kind(world.run(*mixed(world))) == ({UNAVAILABLE[:2]}, {UNAVAILABLE[:2]})
+    assert world.counts("user") == lookups
+
+
+def test_the_second_probe_of_lookups_is_another_person(world):
+    world.thrive.faults.add(Fault(route="user", status=503, times=None))
+    world.run(*(world.record(f"m{n}", userRef=f"X-{n}") for n in range(4)))
+    lookups = world.counts("user")[0]
+    for ref, after, probes in [("X-1", 120, 1), ("X-1", 0, 1), ("X-2", 0, 2)]:
+        world.run(world.record("m", userRef=ref), after=after)
+        assert world.counts("user")[0] == lookups + probes
+
+
 def test_a_message_whose_table_is_not_available_is_no_probe(make):
     s3 = FakeS3(mapping__json=MAPPING)
     with make(s3) as world:

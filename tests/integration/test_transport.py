@@ -240,8 +240,11 @@ def test_name_lookup_that_hangs_ends_at_the_deadline(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: [] if released.wait(PATIENCE) else None)
     with client("http://thrive.example") as transport:
         result, ratio = timed(transport)
+        [lookup] = [thread for thread in threading.enumerate() if thread.name == "resolve"]
         released.set()
     assert result == "the host name could not be resolved"
+    # It does not keep the process alive.
+    assert lookup.daemon
     assert 0.9 < ratio < GENEROUS
 
 
@@ -478,6 +481,15 @@ def test_body_that_never_ends(beginning, chunk):
 )
 def test_only_a_json_object_is_one(body, fields):
     assert Response(200, body).json_object() == fields
+
+
+@pytest.mark.parametrize(("body", "items"), [(b'[{"a": 1}]', [{"a": 1}]), (b"{}", None), (b"[", None), (None, None)])
+def test_only_a_json_array_is_one(body, items):
+    assert Response(200, body).json_array() == items
+
+
+def test_answers_of_64_kib_are_read():
+    assert MAX_BODY_BYTES == 65_536
 
 
 # --- The environment, and TLS -------------------------------------------------------------------------------------

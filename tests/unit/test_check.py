@@ -138,7 +138,11 @@ def test_basic_credentials_need_no_token(check: Any, thrive: ContractedStandIn) 
         ({"status": 429}, "failed", "Try again"),
         ({"status": 500}, "failed", "Try again"),
         ({"status": 404, "spoil": "html"}, "failed", "Try again"),
-        ({"status": 200, "body": "{}"}, "failed", "THRIVE_BASE_URL"),
+        (
+            {"status": 200, "body": "{}"},
+            "failed",
+            "Is something in between that answers for Thrive? Check THRIVE_BASE_URL.",
+        ),
     ],
 )
 def test_only_thrives_own_404_shows_that_people_can_be_looked_up(
@@ -150,6 +154,8 @@ def test_only_thrives_own_404_shows_that_people_can_be_looked_up(
 
     assert found["status"] == status
     assert remedy in found["remedy"]
+    if "status" in fault and status == "failed":
+        assert found["detail"].startswith(f"Thrive answered {fault['status']}")
 
 
 def test_a_scope_that_is_refused_matters_only_to_references(check: Any, thrive: ContractedStandIn) -> None:
@@ -234,6 +240,7 @@ def test_the_configuration_is_read(check: Any, files: dict[str, str], status: st
 
     assert found["status"] == status
     assert detail in found["detail"]
+    assert found["remedy"].startswith("completion-sync config validate") == (status == "failed")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import (
+    ClientError,
     EndpointConnectionError,
     FlexibleChecksumError,
     NoCredentialsError,
@@ -391,8 +392,13 @@ FAILURES: dict[str, tuple[Exception, str, str]] = {
     "hangs": (ReadTimeoutError(endpoint_url=CANARY), "unavailable", "ReadTimeoutError"),
     "unreachable": (EndpointConnectionError(endpoint_url=CANARY), "unavailable", "EndpointConnectionError"),
     "garbled": (FlexibleChecksumError(error_msg=CANARY), "unavailable", "FlexibleChecksumError"),
+    "without-a-code": (ClientError({}, "ListObjectsV2"), "misconfigured", "S3 answered unknown"),
     "something-else": (RuntimeError(CANARY), "unavailable", "RuntimeError"),
 }
+
+
+def test_the_bounds_are_the_documented_ones():
+    assert (RETRY_SECONDS, RETRY_WITHOUT_COPY_SECONDS, MAX_FETCH_SECONDS, MAX_BYTES) == (30.0, 5.0, 15.0, 10_000_000)
 
 
 @pytest.mark.parametrize("operation", ["list", "get"])

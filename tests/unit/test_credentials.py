@@ -284,6 +284,7 @@ def test_a_failed_read_defers_in_our_own_words(case, failure, reason, text):
     error = case.failure()
     assert (error.reason, str(error), error.status) == (reason, text, None)
     assert CANARY not in texts_of(error)
+    assert error.__suppress_context__ or error.__context__ is None
     assert case.counts == Counts(SecretReads=1, AuthFailures=int(reason == "misconfigured"))
 
 

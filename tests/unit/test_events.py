@@ -270,6 +270,7 @@ def test_a_poison_body_leaves_its_neighbours_unharmed(text, problem):
     # The error says what is wrong, and quotes nothing.
     assert isinstance(second.content, InvalidMessageError)
     assert str(second.content) == problem
+    assert second.content.__suppress_context__ or second.content.__context__ is None
     assert second.body == (text if isinstance(text, str) else "")
 
 

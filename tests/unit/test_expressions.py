@@ -41,6 +41,8 @@ FUNCTIONS = {
     "to_number('-1.5e3')": -1500.0,
     "to_number(`7`)": 7,
     "to_number(`true`)": None,
+    "to_number(`[1]`)": None,
+    "length(`" + "[" * 100 + "1" + "]" * 100 + "`)": 1,
     **{f"to_number('{text}')": None for text in ["1e999", "nan", "inf", "1_000", "\u0661", " 1", "01", ""]},
     f"to_number('{'9' * 3000}')": int("9" * 3000),
 }
@@ -68,6 +70,7 @@ REFUSED = {
     "a b": "is not valid at character 3, near 'b'",
     "a.'b'": "is not valid at character 3, near",
     "a ~ b": "is not valid at character 3, near '~ b'",
+    "a ~ " + "b" * 50: f"is not valid at character 3, near '~ {'b' * 18}'",
     "'abc": 'is not valid at character 1, near "\'abc"',
     '`"\\u`': "is not valid at character 1, near",
     "": "is not",
@@ -98,7 +101,7 @@ REFUSED = {
 def test_a_broken_expression_is_refused_with_what_is_wrong_and_where(text, problem):
     with pytest.raises(InvalidExpressionError) as refused:
         Expression(text)
-    assert problem in str(refused.value)
+    assert str(refused.value).startswith(problem)
     assert len(str(refused.value)) < 200
 
 

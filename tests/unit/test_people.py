@@ -127,14 +127,15 @@ def test_an_answer_with_another_reference_is_no_answer(world, ref, found):
     world.directory.answers[f"/rest/v1/users/ref/{'1' if ref == '1' else 'stra%C3%9Fe'}"] = {"id": "u1", "ref": found}
     with pytest.raises(TemporaryError, match="another person") as failed:
         world.find(ref)
-    assert failed.value.reason == "unavailable"
+    assert (failed.value.reason, failed.value.status) == ("unavailable", 200)
 
 
 @pytest.mark.parametrize("user_id", [None, "", 5, "a\nb", "x" * 257, ["u1"]])
 def test_an_answer_without_a_usable_id_is_no_answer(world, user_id):
     world.directory.answers[PATH] = {"id": user_id, "ref": REF}
-    with pytest.raises(TemporaryError, match="without a usable id"):
+    with pytest.raises(TemporaryError, match="without a usable id") as failed:
         world.find()
+    assert (failed.value.reason, failed.value.status) == ("unavailable", 200)
 
 
 @pytest.mark.parametrize("status", [400, 405, 409, 410, 418, 422])

@@ -256,6 +256,11 @@ def test_seconds_of_a_backoff(backoff, retry_after, passed, seconds):
     assert Backoff(*backoff, highest).seconds(1, retry_after, passed) == seconds
 
 
+@pytest.mark.parametrize(("age", "seconds"), [(0, 300), (1000, 1000), (100_000, 21_600)])
+def test_a_message_for_an_unknown_person_waits_as_long_again_between_five_minutes_and_six_hours(age, seconds):
+    assert Backoff(30, 900, highest).for_unknown_person(age) == seconds
+
+
 def test_backoff_is_random_by_default():
     waits = {Backoff(1000, 1000).seconds(1) for _ in range(50)}
     assert len(waits) > 1

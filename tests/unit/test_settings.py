@@ -110,6 +110,7 @@ def test_no_refusal_echoes_the_value(variable):
         settings(**{variable: f'{CANARY} "'})
     error = refused.value
     assert CANARY not in f"{error!s} {error!r} {error.args} {vars(error)}"
+    assert str(error).startswith(variable)
 
 
 # --- Numbers ---

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -152,6 +153,7 @@ READ = {
     "utcOffset": (time_format("%Y-%m-%d %H:%M:%S", "-03:30"), "2021-01-01 09:00:00", "2021-01-01T12:30:00.000Z"),
     "12-hours": (time_format("%m/%d/%y %I:%M %p", "+00:00"), "1/2/21 9:05 PM", "2021-01-02T21:05:00.000Z"),
     "date": (time_format("%d %b %Y", "+00:00"), "01 Feb 2021", "2021-02-01T00:00:00.000Z"),
+    "percent-signs": (time_format("%%%Y%m%d%%", "+00:00"), "%20210101%", "2021-01-01T00:00:00.000Z"),
     "percent-sign": (time_format("%Y%m%d%%z", "+00:00"), "20210101%z", "2021-01-01T00:00:00.000Z"),
     "zone-in-winter": (LONDON, "2021-01-01 09:00", "2021-01-01T09:00:00.000Z"),
     "zone-in-summer": (LONDON, "2021-07-01 09:00", "2021-07-01T08:00:00.000Z"),
@@ -235,6 +237,18 @@ def test_a_format_that_cannot_work_or_differs_between_machines_is_refused(argume
     with pytest.raises(ConfigError) as refused:
         time_format(*arguments)
     assert str(refused.value).startswith(problem)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_a_time_in_a_format_is_utc_wherever_this_runs(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert LONDON.read("2021-07-01 09:00") == "2021-07-01T08:00:00.000Z"
+        assert SECONDS.read(0) == "1970-01-01T00:00:00.000Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(

@@ -409,6 +409,14 @@ def test_a_valid_token_is_used_while_the_token_endpoint_is_out():
     assert (case.value(), case.requests) == ("old", 1)
 
 
+def test_a_renewal_that_the_pace_holds_back_is_left_for_later():
+    case = due_case()
+    case.pressure.throttled(case.clock.now(), None)
+    case.clock.advance(1)
+    case.pressure.admit(Deadline(case.clock, 1))  # takes the slot of the next two seconds
+    assert (case.get(seconds=1).value, case.requests) == ("old", 1)
+
+
 def test_a_renewal_leaves_half_of_the_time_to_the_completion():
     def cut_short(request):
         case.clock.advance(request.timeout)
