@@ -3,6 +3,8 @@
 import base64
 import contextlib
 import gzip
+import http.client
+import inspect
 import socket
 import ssl
 import threading
@@ -10,6 +12,7 @@ import time
 
 import pytest
 import trustme
+import urllib3
 
 from completion_sync import __version__, connections
 from completion_sync.clock import SystemClock
@@ -354,6 +357,17 @@ def test_no_read_begins_after_the_deadline_although_its_bytes_are_there():
         theirs.sendall(b"x")
         with pytest.raises(TimeoutError):
             ours.recv_into(bytearray(1))
+
+
+def test_urllib3_and_http_client_still_have_what_connections_override():
+    """If this fails, read the docstring of connections.py: a library has changed below it."""
+    assert urllib3.connectionpool.HTTPConnectionPool.ConnectionCls is urllib3.connection.HTTPConnection
+    assert urllib3.connectionpool.HTTPSConnectionPool.ConnectionCls is urllib3.connection.HTTPSConnection
+    assert isinstance(urllib3.connection.HTTPConnection.is_connected, property)
+    assert "is_verified" in vars(urllib3.connection.HTTPConnection) | vars(urllib3.connection.HTTPConnection("h"))
+    assert http.client.HTTPConnection.response_class is http.client.HTTPResponse
+    assert list(inspect.signature(http.client.HTTPResponse._read_status).parameters) == ["self"]
+    assert list(inspect.signature(urllib3.connection.HTTPConnection.connect).parameters) == ["self"]
 
 
 # --- Interim, bodiless and stray answers --------------------------------------------------------------------------

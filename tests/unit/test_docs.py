@@ -11,9 +11,17 @@ DEFINED = {
 }
 
 
-@pytest.mark.parametrize("page", ["guarantees.md", "threat-model.md"])
-def test_every_test_that_a_page_names_exists(page):
-    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/guarantees.md",
+        "docs/threat-model.md",
+        "src/completion_sync/connections.py",
+        "src/completion_sync/expressions.py",
+    ],
+)
+def test_every_test_that_a_page_or_module_names_exists(page):
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / page).read_text(encoding="utf-8")))
     assert named
     assert named - DEFINED == set()
 

@@ -11,6 +11,7 @@ import jmespath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jmespath.visitor import TreeInterpreter
 
 from completion_sync import expressions
 from completion_sync.errors import InvalidExpressionError
@@ -273,3 +274,21 @@ def test_any_text_is_compiled_or_refused(text):
 def test_what_we_override_changes_no_result(text):
     value = {"a": [{"b": 2, "c": "x"}, {"b": 1, "c": "y"}], "z": {"b": 3}}
     assert search(text, value) == jmespath.search(text, value)
+
+
+def test_jmespath_still_has_what_expressions_override():
+    tree = jmespath.compile("a == lower(`1`) || sort_by(@, &b) || a[::2]").parsed
+    assert tree["type"] == "or_expression"
+    assert {"visit", "visit_function_expression", "visit_comparator"} <= set(dir(TreeInterpreter))
+    seen = []
+
+    def walk(node):
+        seen.append(node["type"])
+        for child in node["children"]:
+            if isinstance(child, dict):
+                walk(child)
+
+    walk(tree)
+    assert {"comparator", "function_expression", "literal", "expref", "slice", "field"} <= set(seen)
+    assert {"function", "signature"} == set(expressions._Functions.FUNCTION_TABLE["lower"])
+    assert set(jmespath.functions.Functions.FUNCTION_TABLE) < set(expressions._Functions.FUNCTION_TABLE)
