@@ -1,5 +1,7 @@
 """What is sent to Thrive, and what each of its answers means for the completion."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from completion_sync.authorization import Authorizer
@@ -50,7 +52,7 @@ class Case:
         issued = iter(range(1, 100))
         self.tokens = FakeTransport(always=lambda _: token_response(f"token-{next(issued)}"))
         flow = ClientCredentialsFlow(self.tokens, "api/write", TIMEOUT, self.clock, self.counts)
-        api = ThriveApi(
+        self.api = ThriveApi(
             self.transport,
             Authorizer(
                 CredentialsCache("secret", self.secrets.client, 300, self.clock, self.counts),
@@ -64,7 +66,7 @@ class Case:
             self.counts,
             self.latencies.append,
         )
-        self.client = ThriveClient(api)
+        self.client = ThriveClient(self.api)
 
     def result(self, seconds=1e6):
         """Return what recording one completion returns or raises."""
@@ -168,6 +170,13 @@ def test_every_status_and_body_has_one_meaning(body):
 def test_a_404_whose_body_names_another_status_is_a_gateway_s(status):
     result = Case(json_response(404, {"status": status, "message": "Not Found"})).result()
     assert (type(result), result.reason) == (TemporaryError, "unavailable")
+
+
+@pytest.mark.parametrize(("body", "items"), [(b'[{"id": 1}]', [{"id": 1}]), (b"{}", None), (b"<html>", None)])
+def test_a_list_is_thrive_s_only_if_it_is_an_array(body, items):
+    case = Case(always=Response(200, body))
+    with nullcontext() if items else pytest.raises(TemporaryError, match="the body is not Thrive's"):
+        assert case.api.call("/list", Deadline(case.clock, 60), b"{}", expects_list=True).items == items
 
 
 def test_a_refusal_is_explained_in_thrive_s_words_on_one_line():
