@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Installed in .tools/bench only, where mypy does not look.
-import matplotlib as mpl  # type: ignore[import-not-found]
+import matplotlib as mpl  # type: ignore[import-not-found] # only the environment of bench has it
 
 mpl.use("svg")
 from matplotlib import pyplot as plt

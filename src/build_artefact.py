@@ -25,7 +25,7 @@ EPOCH = 315_619_200  # 1980-01-02T00:00:00Z
 def main(arguments: list[str]) -> int:
     """Fill the directory that is the only argument."""
     if len(arguments) != 1 or not arguments[0]:
-        print("usage: build_artefact.py ARTIFACTS_DIR", file=sys.stderr)  # noqa: T201
+        print("usage: build_artefact.py ARTIFACTS_DIR", file=sys.stderr)  # noqa: T201 - a script
         return 2
     target = Path(arguments[0]).resolve()
     target.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     if interpreter is None:
         name = f"python{TARGET[0]}.{TARGET[1]}"
         warning = f"no {name} on this machine: the artefact has no byte code, and every cold start compiles it again"
-        print(f"WARNING: {warning}. Install {name} and build again before you deploy.", file=sys.stderr)  # noqa: T201
+        print(f"WARNING: {warning}. Install {name} and build again before you deploy.", file=sys.stderr)  # noqa: T201 - a script
     else:
         compile_all(target, interpreter)
         try_out(target, interpreter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from .interrupts import Stop, StoppableClock
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from completion_sync.clock import Clock
     from completion_sync.settings import Settings
@@ -50,8 +50,6 @@ class Operator:
     @property
     def now(self) -> datetime:
         """The current time in UTC."""
-        from datetime import UTC, datetime  # noqa: PLC0415
-
         return datetime.fromtimestamp(self.clock.now().wall, UTC)
 
     def interruptible(self) -> AbstractContextManager[None]:
@@ -76,7 +74,7 @@ class Operator:
 
         :raises CommandError: no stack was given, or it does not exist.
         """
-        from .stack import find_stack  # noqa: PLC0415
+        from .stack import find_stack  # noqa: PLC0415 - it imports botocore
 
         if not self.stack:
             raise CommandError("No stack was given.", "Use --stack, or set COMPLETION_SYNC_STACK.")
@@ -85,6 +83,6 @@ class Operator:
     @cached_property
     def settings(self) -> Settings:
         """The function's settings."""
-        from .stack import function_settings  # noqa: PLC0415
+        from .stack import function_settings  # noqa: PLC0415 - likewise
 
         return function_settings(self.aws, self.found)

@@ -115,7 +115,7 @@ def _run(arguments: Sequence[str], operator: Operator) -> int:
 def _explained(error: Exception, region: str) -> CommandError:
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - only when something went wrong
 
-    from .aws_errors import explain  # noqa: PLC0415
+    from .aws_errors import explain  # noqa: PLC0415 - it imports botocore
 
     if isinstance(error, (BotoCoreError, ClientError)):
         return explain(error, region)

@@ -229,13 +229,13 @@ def _secrets_client() -> SecretsManagerClient:
 
 
 def _sqs_client() -> SQSClient:
-    import boto3  # noqa: PLC0415
+    import boto3  # noqa: PLC0415 - only where a client is created
 
     return boto3.client("sqs", config=_client_config())
 
 
 def _s3_client() -> S3Client:
-    import boto3  # noqa: PLC0415
+    import boto3  # noqa: PLC0415 - only where a client is created
 
     # An emulator answers under its own host name only, not under one for each bucket.
     style: Literal["path", "auto"] = "path" if _environment().get("AWS_ENDPOINT_URL") else "auto"
@@ -243,7 +243,7 @@ def _s3_client() -> S3Client:
 
 
 def _client_config(**options: Any) -> ClientConfig:
-    from botocore.config import Config  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415 - likewise
 
     # Short, so that a service that does not answer costs some seconds and not the invocation.
     return Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}, **options)

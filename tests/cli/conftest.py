@@ -134,7 +134,7 @@ class World:
         operator = Operator(stack="stack")
         operator.clock = self.clock
         secrets = FakeSecretsManager(json.dumps(secret_of(self.thrive)) if self.thrive else None)
-        operator.aws = SimpleNamespace(  # type: ignore[assignment]
+        operator.aws = SimpleNamespace(
             region="", sqs=self.sqs, secrets=secrets, logs=self.logs, client=lambda _service: self
         )
         url = {"THRIVE_BASE_URL": self.thrive.url} if self.thrive else {}
@@ -234,7 +234,7 @@ class Deployed:
 @cache
 def _client(service: str, url: str) -> Any:
     return boto3.client(
-        service,  # type: ignore[call-overload]
+        service,
         endpoint_url=url,
         region_name=REGION,
         aws_access_key_id="local",

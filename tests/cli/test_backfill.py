@@ -302,7 +302,7 @@ def test_the_checkpoint_is_about_one_content_and_one_stack(world: World, file: P
 
 def test_a_checkpoint_belongs_to_one_process(world: World, file: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "progress")
-    with checkpoint.opened(path, lambda: None, world.clock, read_only=False):  # type: ignore[arg-type, return-value]
+    with checkpoint.opened(path, lambda: None, world.clock, read_only=False):
         outcome = world.run("backfill", file, "--yes", "--checkpoint", path)
 
     assert outcome.status == 2

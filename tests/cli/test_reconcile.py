@@ -124,7 +124,7 @@ def test_a_server_that_returns_fewer_than_asked_for_is_noticed(
 
     def capped(self: tenant.Tenant, query: Any, number: int) -> list[Any]:
         whole = [record for n in range(1, 4) for record in page(self, query, n)] if number == 1 else capped.all
-        capped.all = whole  # type: ignore[attr-defined]
+        capped.all = whole
         return whole[(number - 1) * 10 : number * 10]
 
     monkeypatch.setattr(tenant.Tenant, "page", capped)

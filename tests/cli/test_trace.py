@@ -178,7 +178,7 @@ def test_an_interrupted_query_is_stopped(world: World) -> None:
         world.interrupt()
         sleep(seconds)
 
-    world.clock.sleep = interrupt  # type: ignore[method-assign]
+    world.clock.sleep = interrupt
     assert world.run("trace", "--user-id", "user-1").status == 1
     insights.stub.assert_no_pending_responses()
 

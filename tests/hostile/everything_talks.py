@@ -46,7 +46,7 @@ def main() -> None:
             bootstrap.application().reset()
             for event in (BATCH, DIRECT):
                 with contextlib.suppress(Exception):
-                    sys.stdout.write(f"{handler.lambda_handler(event, FakeContext(FakeClock()))}\n")  # type: ignore[arg-type]
+                    sys.stdout.write(f"{handler.lambda_handler(event, FakeContext(FakeClock()))}\n")
                 statuses.pop(0)
         bootstrap.application().executor().shutdown()
 

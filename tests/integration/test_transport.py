@@ -502,7 +502,7 @@ def test_only_a_json_array_is_one(body, items):
     assert Response(200, body).json_array() == items
 
 
-def test_answers_of_64_kib_are_read():
+def test_an_answer_may_have_64_kib():
     assert MAX_BODY_BYTES == 65_536
 
 

@@ -405,7 +405,7 @@ def in_threads(count: int, work: Callable[[int], T]) -> list[T | Exception]:
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
-    return results  # type: ignore[return-value]
+    return results
 
 
 def texts_of(error: BaseException) -> str:

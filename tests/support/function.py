@@ -44,7 +44,7 @@ class Function:
         """Invoke it; the answer has been through JSON, as in Lambda."""
         context = FakeContext(self.clock, seconds)
         self.contexts.append(context)
-        return json.loads(json.dumps(lambda_handler(event, context)))  # type: ignore[arg-type]
+        return json.loads(json.dumps(lambda_handler(event, context)))
 
     def reported(self, *records: dict[str, Any], seconds: float = 30.0) -> list[str]:
         """Invoke it with SQS records; return the ids that it reports, in order, if Lambda would accept the answer."""

@@ -29,7 +29,7 @@ class FakeS3:
         self.objects: dict[str, bytes] = {}
         self.calls: list[str] = []
         self.on_call: Callable[[str], None] = lambda _operation: None
-        self.body: Callable[[bytes], Any] = lambda data: StreamingBody(io.BytesIO(data), len(data))  # type: ignore[arg-type]
+        self.body: Callable[[bytes], Any] = lambda data: StreamingBody(io.BytesIO(data), len(data))
         self._lock = threading.Lock()
         for name, data in files.items():
             self.put(name.replace("__", "."), data)

@@ -373,7 +373,7 @@ def test_a_file_that_is_too_large_is_refused_and_not_read_to_its_end():
 
 
 def cut_off(data: bytes) -> Any:
-    return StreamingBody(io.BytesIO(data[:-1]), len(data))  # type: ignore[arg-type]
+    return StreamingBody(io.BytesIO(data[:-1]), len(data))
 
 
 FAILURES: dict[str, tuple[Exception, str, str]] = {
@@ -538,7 +538,7 @@ def test_a_prefix_with_thousands_of_other_objects_is_misconfigured():
         pages.append(query.get("ContinuationToken"))
         return {"IsTruncated": True, "NextContinuationToken": str(len(pages))}
 
-    config = Config(CONFIG_URI, lambda: SimpleNamespace(list_objects_v2=page), 0, FakeClock(), print)  # type: ignore[arg-type, return-value]
+    config = Config(CONFIG_URI, lambda: SimpleNamespace(list_objects_v2=page), 0, FakeClock(), print)
     with pytest.raises(DeferralError, match="holds too many other objects"):
         config.mapping(Instant(0, 0))
     assert pages == [None, *map(str, range(1, 10))]
