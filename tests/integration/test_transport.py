@@ -585,6 +585,14 @@ def test_deadline_holds_over_tls_too(authority):
     assert 0.9 < ratio < GENEROUS
 
 
+def test_interim_responses_are_skipped_over_tls_too(authority):
+    with (
+        RawServer(say(head(103), response(201)), tls=server_context(authority, "127.0.0.1")) as server,
+        client(server.url, ssl_context=trusting(authority)) as transport,
+    ):
+        assert post(transport) == Response(201, STATEMENT)
+
+
 def test_tls_context_that_cannot_be_made_is_a_temporary_error_without_its_path():
     def fail():
         raise FileNotFoundError(CANARY)
